@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline: frames in, depth estimates out. No ROS.
+
+    frame -> resize -> group -> regressor session -> running estimate -> metric scale -> estimate
+
+Live node, bag reprocessing and evaluation all run this one object. It is not thread-safe: one
+owner calls it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_depth_ros.alignment import AlignedGroup, RunningEstimate
+from video_depth_ros.camera import Camera
+from video_depth_ros.config import PipelineConfig
+from video_depth_ros.errors import InputError, RegressorError
+from video_depth_ros.frames import DepthEstimate, DisparityGroup, Frame, ScaleState
+from video_depth_ros.metric import MetricScaler, ScaleReport
+from video_depth_ros.regressors.base import Regressor, RegressorSession
+from video_depth_ros.regressors.preprocessing import cover_size, to_regressor
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A frame waiting for its group to fill."""
+
+    image: Tensor  # float32 [3, h, w] in [0, 1], on the regressor's device
+    stamp_ns: int
+    camera: Camera | None
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """The pipeline's state for diagnostics.
+
+    Attributes:
+        frames: frames accepted since the pipeline was made.
+        estimates: depth estimates given out.
+        resets: times the stream was started anew.
+        last_reset: why, or empty.
+        sequence: current affine frame of the running disparity.
+        input_size, regressor_size: (height, width) in pixels, (0, 0) before the first frame.
+        fit: the newest window's alignment, or None.
+        scale: the metric scale's own report.
+    """
+
+    frames: int
+    estimates: int
+    resets: int
+    last_reset: str
+    sequence: int
+    input_size: tuple[int, int]
+    regressor_size: tuple[int, int]
+    fit: object | None
+    scale: ScaleReport
+
+
+class DepthPipeline:
+    """One camera stream from images to metric depth."""
+
+    def __init__(self, config: PipelineConfig, regressor: Regressor) -> None:
+        self.config = config
+        self.regressor = regressor
+        self._session: RegressorSession | None = None
+        self._estimate = RunningEstimate(config.alignment)
+        self._scaler = MetricScaler(config.scale)
+        self._pending: list[_Pending] = []
+        self._given = 0  # of the pending frames, how many were already given out by preview
+        self._index = 0  # stream index of the first pending frame
+        self._last_stamp_ns: int | None = None
+        self._input_size = (0, 0)
+        self._size = (0, 0)
+        self._frames = self._estimates = self._resets = 0
+        self._last_reset = ""
+        self._fit: object | None = None
+
+    def push(self, frame: Frame) -> list[DepthEstimate]:
+        """Take one image; returns the estimates that became ready, in stamp order.
+
+        With ``stream.latency: group`` these are all frames of a group when its last one comes;
+        with ``frame`` it is this frame's own estimate.
+
+        Raises:
+            InputError: ``image`` (not uint8 [H, W, 3]), ``too_small``, ``aspect``,
+                ``camera_info`` (model of another size), ``duplicate`` or ``out_of_order`` stamp.
+                The stream goes on without the frame.
+            RegressorError: the network failed on this group; the stream has been reset.
+        """
+        height, width = self._check_image(frame)
+        self._follow_time(frame.stamp_ns)
+        self._follow_size(height, width)
+        session = self._require_session()
+        image = to_regressor(frame.rgb, self._size, self.regressor.device)
+        camera = frame.camera.resized(self._size[1], self._size[0]) if frame.camera else None
+        self._pending.append(_Pending(image, frame.stamp_ns, camera))
+        self._last_stamp_ns = frame.stamp_ns
+        self._frames += 1
+        complete = len(self._pending) == session.next_group
+        if not complete and self.config.stream.latency == "group":
+            return []
+        return self._run(session, complete)
+
+    def flush(self) -> list[DepthEstimate]:
+        """Estimates of the frames of an incomplete group, padded by repeating the last frame."""
+        if self._session is None or len(self._pending) == self._given:
+            return []
+        return self._run(self._session, complete=False)
+
+    def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
+        """A LiDAR scan or any registered cloud: [N, 3] metres in the sensor's frame."""
+        self._scaler.add_points(points, stamp_ns, T_camera_sensor)
+
+    def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
+        """A depth image [H, W] in metres with gaps (NaN or 0), seen by ``camera``."""
+        self._scaler.add_sparse_depth(depth, stamp_ns, camera)
+
+    def add_range(
+        self, distance: float, sigma: float, stamp_ns: int, T_camera_sensor: np.ndarray
+    ) -> None:
+        """One range along the sensor's x axis [m] (sensor_msgs/Range)."""
+        self._scaler.add_range(distance, sigma, stamp_ns, T_camera_sensor)
+
+    def add_odometry(
+        self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray
+    ) -> None:
+        """A metric pose of the robot."""
+        self._scaler.add_odometry(T_odom_base, stamp_ns, T_camera_base)
+
+    def add_imu(
+        self,
+        angular_velocity: np.ndarray,
+        linear_acceleration: np.ndarray,
+        stamp_ns: int,
+        T_camera_imu: np.ndarray,
+    ) -> None:
+        """One inertial sample: [rad/s] and specific force [m/s^2] in the IMU's frame (REP-145)."""
+        self._scaler.add_imu(angular_velocity, linear_acceleration, stamp_ns, T_camera_imu)
+
+    def reset(self, reason: str) -> None:
+        """Start anew: window, running estimate and metric scale. Memory stays allocated."""
+        self._restart_window(reason)
+        self._scaler.reset()
+        self._last_stamp_ns = None
+
+    def prepare(self, height: int, width: int) -> None:
+        """Open the session for images of this size and run it once, so that the first real frame
+        does not pay for compilation and allocation."""
+        self._follow_size(height, width)
+        session = self._require_session()
+        blank = torch.zeros(
+            (session.next_group, 3, *self._size), dtype=torch.float32, device=self.regressor.device
+        )
+        with torch.inference_mode():
+            session.push(blank, 0)
+        session.reset()
+
+    def report(self, now_ns: int) -> PipelineReport:
+        """State for diagnostics; ``now_ns`` is the time against which ages are taken."""
+        return PipelineReport(
+            frames=self._frames,
+            estimates=self._estimates,
+            resets=self._resets,
+            last_reset=self._last_reset,
+            sequence=self._estimate.sequence,
+            input_size=self._input_size,
+            regressor_size=self._size,
+            fit=self._fit,
+            scale=self._scaler.report(now_ns),
+        )
+
+    def _run(self, session: RegressorSession, complete: bool) -> list[DepthEstimate]:
+        """Regress, align and scale the pending frames that were not given out yet."""
+        images = torch.stack([pending.image for pending in self._pending])
+        overlap = min(self.config.alignment.overlap, self.regressor.spec.max_overlap)
+        regress = session.push if complete else session.preview
+        try:
+            with torch.inference_mode():
+                group = regress(images, overlap)
+                if not bool(torch.isfinite(group.disparity).all()):
+                    raise RegressorError(
+                        f"regressor {self.regressor.spec.name}: non-finite disparity; the window "
+                        "is started anew. If it repeats, try regressor.dtype: float32"
+                    )
+                # what was given out by a preview counts as overlap: it is never rewritten
+                new = len(self._pending) - self._given
+                group = DisparityGroup(group.disparity, group.first_index, new)
+                aligned = self._estimate.align(group)
+                self._fit = aligned.fit
+                estimates = self._scale(aligned)
+        except RegressorError as error:
+            self._restart_window(f"regressor: {error}")
+            raise
+        if complete:
+            self._index += len(self._pending)
+            self._pending.clear()
+            self._given = 0
+        else:
+            self._given = len(self._pending)
+        self._estimates += len(estimates)
+        return estimates
+
+    def _scale(self, aligned: AlignedGroup) -> list[DepthEstimate]:
+        """Metric depth of every new frame of an aligned group."""
+        estimates = []
+        for row, pending in enumerate(self._pending[self._given :]):
+            disparity = aligned.disparity[row]
+            rgb = (pending.image * 255.0).round_().to(torch.uint8).permute(1, 2, 0)
+            scale = self._scaler.update(
+                disparity, rgb, pending.camera, pending.stamp_ns, aligned.sequence
+            )
+            depth = sigma = None
+            if scale.state is not ScaleState.UNSCALED:
+                spread = aligned.sigma[row] if aligned.sigma is not None else None
+                depth, sigma = self._scaler.depth(disparity, scale, spread)
+            estimates.append(
+                DepthEstimate(
+                    stamp_ns=pending.stamp_ns,
+                    index=self._index + self._given + row,
+                    rgb=rgb,
+                    disparity=disparity,
+                    depth=depth,
+                    sigma=sigma,
+                    scale=scale,
+                    sequence=aligned.sequence,
+                    camera=pending.camera,
+                )
+            )
+        return estimates
+
+    def _check_image(self, frame: Frame) -> tuple[int, int]:
+        shape = tuple(frame.rgb.shape)
+        if len(shape) != 3 or shape[2] != 3 or frame.rgb.dtype not in (np.uint8, torch.uint8):
+            raise InputError(
+                "image",
+                f"expected an RGB image uint8 [H, W, 3], got {frame.rgb.dtype} {list(shape)}; "
+                "decode it with video_depth_ros.decoding",
+            )
+        height, width = int(shape[0]), int(shape[1])
+        camera = frame.camera
+        if camera is not None and (camera.width, camera.height) != (width, height):
+            raise InputError(
+                "camera_info",
+                f"expected a camera model of {width}x{height} px, got "
+                f"{camera.width}x{camera.height}; use Camera.resized or cropped",
+            )
+        return height, width
+
+    def _follow_time(self, stamp_ns: int) -> None:
+        if self._last_stamp_ns is None:
+            return
+        gap = (stamp_ns - self._last_stamp_ns) * 1e-9
+        if gap == 0.0:
+            raise InputError("duplicate", f"stamp {stamp_ns} ns came twice; is a bag looping?")
+        if gap < -self.config.stream.max_backward:
+            self.reset(f"time moved back {-gap:.1f} s")
+        elif gap < 0.0:
+            raise InputError(
+                "out_of_order",
+                f"image is {-gap:.3f} s older than the newest one; is there one publisher only?",
+            )
+        elif gap > self.config.stream.max_gap:
+            self._restart_window(f"gap of {gap:.1f} s between images")
+
+    def _follow_size(self, height: int, width: int) -> None:
+        if (height, width) == self._input_size:
+            return
+        spec, wanted = self.regressor.spec, self.config.regressor
+        box = (wanted.height or spec.box[0], wanted.width or spec.box[1])
+        size = cover_size(height, width, box, spec.size_multiple)
+        if self._input_size != (0, 0):
+            was = self._input_size
+            self._restart_window(f"image size {was[1]}x{was[0]} -> {width}x{height}")
+        if size != self._size:
+            self._session = self.regressor.open(*size)
+        self._input_size, self._size = (height, width), size
+
+    def _restart_window(self, reason: str) -> None:
+        _LOG.warning("stream started anew: %s", reason)
+        self._resets += 1
+        self._last_reset = reason
+        self._pending.clear()
+        self._given = self._index = 0
+        self._estimate.reset()
+        if self._session is not None:
+            self._session.reset()
+
+    def _require_session(self) -> RegressorSession:
+        if self._session is None:
+            raise RegressorError("no session is open; push a frame first")
+        return self._session
