@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ FLOAT64 = 8  # sensor_msgs/PointField.FLOAT64
 _FLOATS = {FLOAT32: "f4", FLOAT64: "f8"}
 
 
-class PointField(NamedTuple):
+@dataclass(frozen=True)
+class PointField:
     """One field of a point, named as in ``sensor_msgs/PointField``."""
 
     name: str
