@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of the causal VAE. What a layer must remember goes through a :class:`Tape`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+State = tuple[Tensor, ...]
+HISTORY = 2  # input frames that a convolution over three frames must remember
+
+
+class Tape:
+    """Reads the memories of the last chunk in the layers' order and takes down the new ones."""
+
+    def __init__(self, state: State | None) -> None:
+        self._old: Iterator[Tensor] | None = None if state is None else iter(state)
+        self._new: list[Tensor] = []
+
+    def read(self) -> Tensor | None:
+        """This layer's memory; None in the first chunk of a stream."""
+        return None if self._old is None else next(self._old)
+
+    def write(self, memory: Tensor) -> None:
+        """Keep ``memory`` for the next chunk; copied, so that it does not hold the whole chunk."""
+        self._new.append(memory.clone())
+
+    def written(self) -> State:
+        """The state after this chunk."""
+        return tuple(self._new)
+
+
+class RmsNorm(nn.Module):
+    """x / |x| * sqrt(C) * gamma over the channels, dimension 1."""
+
+    def __init__(self, channels: int, images: bool = False) -> None:
+        super().__init__()
+        self.scale = channels**0.5
+        self.gamma = nn.Parameter(torch.ones(channels, 1, 1, *(() if images else (1,))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, dim=1) * (self.scale * self.gamma)
+
+
+class CausalConv3d(nn.Conv3d):
+    """3x3x3 convolution that looks at this frame and the two before it (zeros at the start)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 3, padding=(0, 1, 1))
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:  # type: ignore[override]
+        past = tape.read()
+        if past is None:
+            b, c, _, h, w = x.shape
+            past = x.new_zeros(b, c, HISTORY, h, w)
+        x = torch.cat((past, x), dim=2)
+        tape.write(x[:, :, -HISTORY:])
+        if x.device.type == "cpu":
+            return _conv3d_by_2d(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, beside a shortcut."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.residual = nn.ModuleDict(
+            {
+                "0": RmsNorm(channels),
+                "2": CausalConv3d(channels, out),
+                "3": RmsNorm(out),
+                "6": CausalConv3d(out, out),
+            }
+        )
+        self.shortcut = nn.Conv3d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        y = self.residual["2"](functional.silu(self.residual["0"](x)), tape)
+        y = self.residual["6"](functional.silu(self.residual["3"](y)), tape)
+        return y + self.shortcut(x)
+
+
+class AttentionBlock(nn.Module):
+    """One-head attention over the positions of each frame; nothing to remember."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = RmsNorm(channels, images=True)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        b, c, t, h, w = x.shape
+        frames = _frames(x)
+        qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)[:, None]
+        q, k, v = qkv.chunk(3, dim=-1)
+        y = functional.scaled_dot_product_attention(q, k, v)
+        y = y[:, 0].transpose(1, 2).reshape(b * t, c, h, w)
+        return x + _clip(self.proj(y), b)
+
+
+class Downsample(nn.Module):
+    """Half the height and width, and with ``temporal`` half the frames after the first."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, channels, 3, stride=2)})
+        if temporal:
+            self.time_conv = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1))
+        self.temporal = temporal
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        b = x.shape[0]
+        frames = functional.pad(_frames(x), (0, 1, 0, 1))  # one row and column at the far end
+        x = _clip(self.resample["1"](frames), b)
+        if not self.temporal:
+            return x
+        last = tape.read()
+        tape.write(x[:, :, -1:])
+        if last is not None:
+            return self.time_conv(torch.cat((last, x), dim=2))
+        if x.shape[2] == 1:
+            return x  # the first frame of a stream is a latent of its own
+        return torch.cat((x[:, :, :1], self.time_conv(x)), dim=2)
+
+
+class Upsample(nn.Module):
+    """Twice the height and width, half the channels; ``temporal`` doubles the later frames."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, channels // 2, 3, padding=1)})
+        if temporal:
+            self.time_conv = nn.Conv3d(channels, 2 * channels, (3, 1, 1))
+        self.temporal = temporal
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        b = x.shape[0]
+        if self.temporal:
+            x = self._double(x, tape)
+        frames = functional.interpolate(_frames(x), scale_factor=2.0, mode="nearest")
+        return _clip(self.resample["1"](frames), b)
+
+    def _double(self, x: Tensor, tape: Tape) -> Tensor:
+        """Every frame but the first of a stream becomes two; history starts after the first."""
+        past = tape.read()
+        first = x[:, :, :0]
+        if past is None:
+            b, c, _, h, w = x.shape
+            past = x.new_zeros(b, c, HISTORY, h, w)
+            first, x = x[:, :, :1], x[:, :, 1:]
+        padded = torch.cat((past, x), dim=2)
+        tape.write(padded[:, :, -HISTORY:])
+        if x.shape[2] == 0:
+            return first
+        y = self.time_conv(padded)
+        b, c2, t, h, w = y.shape
+        y = y.view(b, 2, c2 // 2, t, h, w).permute(0, 2, 3, 1, 4, 5)
+        return torch.cat((first, y.reshape(b, c2 // 2, 2 * t, h, w)), dim=2)
+
+
+def _conv3d_by_2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The 3x3x3 convolution as a 2-D one over three frames' channels side by side.
+
+    On CPUs conv3d runs 5 to 15 times slower than this (``channels_last`` 2-D kernels are the
+    tuned ones). x is [B, C, T + 2, H, W], best in ``channels_last_3d``, and so is the result.
+    """
+    pixels = x.permute(0, 2, 3, 4, 1)
+    t = pixels.shape[1] - HISTORY
+    triples = torch.cat([pixels[:, i : i + t] for i in range(HISTORY + 1)], dim=-1)
+    flat = weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    y = functional.conv2d(triples.flatten(0, 1).permute(0, 3, 1, 2), flat, bias, padding=1)
+    return _clip(y, x.shape[0])
+
+
+def _frames(x: Tensor) -> Tensor:
+    """[B, C, T, H, W] to [B * T, C, H, W]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _clip(frames: Tensor, batch: int) -> Tensor:
+    """The inverse of :func:`_frames`."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
