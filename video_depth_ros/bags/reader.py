@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading recordings: ROS 1 bags, rosbag2 in sqlite3 or mcap, as folders or lone files.
+
+Messages come in the order in which they were received, as ROS 2 types, one at a time: memory
+does not grow with the length of the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.typesys import Stores, get_typestore
+
+from video_depth_ros.bags.types import MessageTypes
+from video_depth_ros.errors import RecordingError, VideoDepthError
+
+_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a recording.
+
+    Attributes:
+        name: as recorded.
+        kind: ROS 2 type, ``package/msg/Name``.
+        count: number of messages.
+    """
+
+    name: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """One message as it lies in the recording.
+
+    Attributes:
+        topic, kind: where it came from and its ROS 2 type.
+        time_ns: when it was received (not its header stamp).
+        data: CDR bytes; for ROS 2 recordings the very bytes that were recorded.
+    """
+
+    topic: str
+    kind: str
+    time_ns: int
+    data: bytes
+
+
+class Recording:
+    """An open recording; use it as a context manager.
+
+    Raises:
+        RecordingError: missing, unreadable or damaged, with the reason.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with self._named_failure():
+            reader = AnyReader(
+                _files(self.path), default_typestore=get_typestore(Stores.ROS2_HUMBLE)
+            )
+            reader.open()
+        self._reader = reader
+        self._types = MessageTypes(reader)
+        self._open = True
+        self.topics: dict[str, Topic] = {}
+        self._connections: dict[str, list[Connection]] = {}
+        for connection in reader.connections:
+            self._connections.setdefault(connection.topic, []).append(connection)
+        for name, connections in sorted(self._connections.items()):
+            count = sum(c.msgcount for c in connections)
+            self.topics[name] = Topic(name, self._types.kind(connections[0]), count)
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the files; may be called twice."""
+        if self._open:
+            self._open = False
+            self._reader.close()
+
+    @property
+    def message_count(self) -> int:
+        """Messages of all topics."""
+        return sum(topic.count for topic in self.topics.values())
+
+    @property
+    def start_ns(self) -> int:
+        """When the first message was received; 0 for an empty recording."""
+        return int(self._reader.start_time) if self.message_count else 0
+
+    @property
+    def end_ns(self) -> int:
+        """When the last message was received; 0 for an empty recording."""
+        return int(self._reader.end_time) - 1 if self.message_count else 0
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        """Names of the topics of these types that hold any message, sorted."""
+        return [t.name for t in self.topics.values() if t.kind in kinds and t.count]
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Received]:
+        """Messages in the order of their reception, of all topics or of those named.
+
+        Raises:
+            RecordingError: a topic that is not there, or damaged data on the way.
+        """
+        connections = self._select(topics)
+        if not connections:
+            return
+        with self._named_failure():
+            for connection, time_ns, raw in self._reader.messages(connections):
+                data = self._types.to_ros2(connection, raw)
+                yield Received(connection.topic, self._types.kind(connection), time_ns, data)
+
+    def first(self, topic: str) -> Any | None:
+        """The first message of a topic, decoded; None when the topic is empty."""
+        for received in self.messages([topic]):
+            return self.decode(received)
+        return None
+
+    def decode(self, received: Received) -> Any:
+        """The message object: the attributes of its ROS 2 type, arrays as numpy views.
+
+        Raises:
+            RecordingError: the bytes do not hold a message of that type.
+        """
+        with self._named_failure():
+            return self._types.decode(received.kind, received.data)
+
+    def connections(self) -> list[Connection]:
+        """The connections as ``rosbags`` gives them, for copying a topic's description."""
+        return [c for group in self._connections.values() for c in group]
+
+    def definition(self, connection: Connection) -> tuple[str, str]:
+        """Message definition (ROS 2) and its hash, for copying a topic."""
+        with self._named_failure():
+            return self._types.definition(connection)
+
+    def _select(self, topics: Collection[str] | None) -> list[Connection]:
+        if topics is None:
+            return self.connections()
+        missing = sorted(set(topics) - set(self.topics))
+        if missing:
+            held = ", ".join(self.topics) or "none"
+            raise RecordingError(
+                f"{self.path} has no topic {', '.join(missing)}; its topics are {held}"
+            )
+        return [c for name in topics for c in self._connections[name]]
+
+    @contextmanager
+    def _named_failure(self) -> Iterator[None]:
+        """Damaged files make parsers fail in ways of their own; name them all alike."""
+        try:
+            yield
+        except VideoDepthError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RecordingError(
+                f"cannot read {self.path}: {reason}; is it a complete ROS bag? (`mcap recover`, "
+                "`ros2 bag reindex` or `rosbag reindex` can mend an interrupted recording)"
+            ) from error
+
+
+def _files(path: Path) -> list[Path]:
+    """What to hand to the reader: the path itself, or the lone files of a folder.
+
+    Raises:
+        RecordingError: nothing there, or nothing that is a bag.
+    """
+    if not path.exists():
+        raise RecordingError(f"{path} does not exist; give the path of a bag file or folder")
+    if path.is_file():
+        if path.suffix not in _SUFFIXES:
+            raise RecordingError(
+                f"{path} is not a bag: expected .mcap, .db3, .bag or a folder; videos and image "
+                "folders become one with `video_depth import`"
+            )
+        return [path]
+    if (path / "metadata.yaml").exists():
+        return [path]
+    for suffix in _SUFFIXES:  # a recording that was interrupted has no metadata yet
+        found = sorted(path.glob(f"*{suffix}"))
+        if found:
+            return found
+    raise RecordingError(
+        f"{path} holds neither metadata.yaml nor .mcap, .db3 or .bag files; other layouts become "
+        "a bag with `video_depth import`"
+    )

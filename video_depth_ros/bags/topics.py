@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which topic of a recording plays which part.
+
+A part that one topic can play is given to it; where several can, the user chooses, and the error
+lists them. Topics that this package wrote itself (``depth/...``) never play a part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.reader import Recording
+from video_depth_ros.errors import RecordingError
+
+NONE = "none"  # the user's word for "use no such topic"
+_DEPTH_ENCODINGS = ("16UC1", "32FC1")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Topic names; None where the recording has nothing for the part."""
+
+    image: str
+    camera_info: str | None
+    points: str | None
+    imu: str | None
+    odometry: str | None
+    ground_truth_depth: str | None
+
+
+def find_parts(
+    recording: Recording,
+    image: str | None = None,
+    camera_info: str | None = None,
+    points: str | None = None,
+    imu: str | None = None,
+    odometry: str | None = None,
+) -> Parts:
+    """The topics to use; names given are checked and taken, ``none`` switches a part off.
+
+    Raises:
+        RecordingError: no image topic, several candidates for a part, or a named topic that is
+            missing or of the wrong type.
+    """
+    image_topic = image_topic_of(recording, image)
+    if camera_info is None:
+        info: str | None = camera_info_of(recording, image_topic)
+    else:
+        info = _optional(recording, camera_info, "camera_info", (m.CAMERA_INFO,), [])
+    clouds = [name for name in recording.of_kind(m.POINT_CLOUD) if not _ours(recording, name)]
+    return Parts(
+        image=image_topic,
+        camera_info=info,
+        points=_optional(recording, points, "points", (m.POINT_CLOUD,), clouds),
+        imu=_optional(recording, imu, "imu", (m.IMU,), recording.of_kind(m.IMU)),
+        odometry=_optional(
+            recording, odometry, "odometry", (m.ODOMETRY,), recording.of_kind(m.ODOMETRY)
+        ),
+        ground_truth_depth=ground_truth_depth_of(recording),
+    )
+
+
+def image_topic_of(recording: Recording, wanted: str | None = None) -> str:
+    """The colour or grey image topic.
+
+    A compressed topic beside its raw one counts as the same camera, and the raw one is taken.
+
+    Raises:
+        RecordingError: none, or several.
+    """
+    kinds = (m.IMAGE, m.COMPRESSED_IMAGE)
+    candidates = [name for name in recording.of_kind(*kinds) if _is_picture(recording, name)]
+    if wanted is not None:
+        return _checked(recording, wanted, "image", kinds, candidates)
+    raw = [n for n in candidates if not (_base(n) != n and _base(n) in candidates)]
+    if not raw:
+        held = ", ".join(f"{t.name} ({t.kind})" for t in recording.topics.values())
+        raise RecordingError(
+            f"{recording.path} has no image topic (sensor_msgs/Image or CompressedImage); it "
+            f"holds {held or 'no topics'}"
+        )
+    return _only(recording, "image", raw)
+
+
+def camera_info_of(recording: Recording, image_topic: str) -> str | None:
+    """``camera_info`` beside the image topic, by name, else by the same frame_id; or None."""
+    infos = recording.of_kind(m.CAMERA_INFO)
+    base = _base(image_topic)
+    for name in (f"{base.rpartition('/')[0]}/camera_info", f"{base}/camera_info"):
+        if name in infos:
+            return name
+    frame = _frame_id(recording, image_topic)
+    same = [name for name in infos if frame and _frame_id(recording, name) == frame]
+    return same[0] if len(same) == 1 else None
+
+
+def ground_truth_depth_of(recording: Recording) -> str | None:
+    """The topic with true depth images, as the simulation and `import` write it; or None."""
+    names = [
+        name
+        for name in recording.of_kind(m.IMAGE)
+        if "ground_truth" in name and not _is_picture(recording, name)
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Whether the name says that the image is rectified, as image_proc names its outputs."""
+    words = _base(image_topic).rpartition("/")[2].split("_")
+    return "rect" in words or "rectified" in words
+
+
+def _optional(
+    recording: Recording,
+    wanted: str | None,
+    part: str,
+    kinds: tuple[str, ...],
+    candidates: list[str],
+) -> str | None:
+    if wanted == NONE:
+        return None
+    if wanted is not None:
+        return _checked(recording, wanted, part, kinds, candidates)
+    return _only(recording, part, candidates) if candidates else None
+
+
+def _checked(
+    recording: Recording, wanted: str, part: str, kinds: tuple[str, ...], candidates: list[str]
+) -> str:
+    topic = recording.topics.get(wanted)
+    if topic is None or topic.kind not in kinds:
+        came = f"is {topic.kind}" if topic else "is not there"
+        fitting = ", ".join(candidates or recording.of_kind(*kinds)) or "none"
+        raise RecordingError(
+            f"{recording.path}: {part} topic {wanted} {came}; topics that fit: {fitting}"
+        )
+    return wanted
+
+
+def _only(recording: Recording, part: str, candidates: list[str]) -> str:
+    if len(candidates) > 1:
+        raise RecordingError(
+            f"{recording.path} has several {part} topics: {', '.join(candidates)}; choose one "
+            f"with --{part.replace('_', '-')}-topic"
+        )
+    return candidates[0]
+
+
+def _is_picture(recording: Recording, name: str) -> bool:
+    """Not a depth image and not this package's own picture of depth."""
+    if name.endswith("/compressedDepth") or _ours(recording, name):
+        return False
+    if recording.topics[name].kind == m.COMPRESSED_IMAGE:
+        return True
+    message = recording.first(name)
+    return message is not None and message.encoding not in _DEPTH_ENCODINGS
+
+
+def _ours(recording: Recording, name: str) -> bool:
+    """Written by this package: it lies in a namespace that also holds our ``depth/image``."""
+    folder = name.rpartition("/")[0]
+    return folder.rpartition("/")[2] == "depth" and f"{folder}/disparity" in recording.topics
+
+
+def _base(name: str) -> str:
+    """The raw topic that image_transport derives a compressed topic from."""
+    return name.removesuffix("/compressed")
+
+
+def _frame_id(recording: Recording, topic: str) -> str:
+    message = recording.first(topic)
+    return message.header.frame_id if message is not None else ""
