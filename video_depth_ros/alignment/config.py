@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the alignment room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.settings import parameter
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """How windows are brought into one affine frame."""
+
+    method: str = parameter(
+        "robust",
+        "robust: two-point start, Tukey weights, symmetric slope, temporal prior; dvd: the "
+        "closed-form least squares of the DVD reference, for parity.",
+        choices=("robust", "dvd"),
+    )
+    overlap: int = parameter(
+        8, "Earlier frames that every new window is fitted on.", unit="frames", low=1, high=64
+    )
+    samples: int = parameter(
+        4096, "Most pixels used by one fit, on a regular grid.", low=256, high=50_000
+    )
+    scale_low: float = parameter(
+        0.7,
+        "Smallest scale of a window relative to the window before it (method dvd: relative to "
+        "the running frame); below it is clipped and the shift solved anew.",
+        low=0.05,
+        high=1.0,
+    )
+    scale_high: float = parameter(
+        1.5, "Largest scale of a window, see scale_low.", low=1.0, high=20.0
+    )
+    saturation: float = parameter(
+        0.995, "Disparity from which on a pixel only says 'nearer than': left out.", low=0.5
+    )
+    floor: float = parameter(
+        0.005,
+        "Disparity up to which a pixel only says 'farther than': left out.",
+        low=0.0,
+        high=0.5,
+    )
+    min_pixels: int = parameter(64, "Fewest usable pixels for a fit.", low=8)
+    min_inliers: float = parameter(
+        0.35, "Smallest share of pixels that must agree with a fit.", low=0.05, high=1.0
+    )
+    min_explained: float = parameter(
+        0.5,
+        "Smallest robust coefficient of determination (1 - residual variance / variance of the "
+        "overlap); below it the windows do not show the same scene: a new segment starts.",
+        low=0.0,
+        high=0.99,
+    )
+    flat_spread: float = parameter(
+        0.01,
+        "Robust standard deviation of the disparity below which the view is flat: scale held, "
+        "shift followed.",
+        low=0.0,
+        high=0.5,
+    )
+    max_scale_sigma: float = parameter(
+        0.05, "Largest relative standard deviation of a usable scale.", low=0.001, high=1.0
+    )
+    process_scale: float = parameter(
+        0.1, "Expected change of log scale from window to window.", low=1e-4, high=2.0
+    )
+    process_shift: float = parameter(
+        0.1,
+        "Expected change of shift from window to window.",
+        unit="disparity",
+        low=1e-4,
+        high=2.0,
+    )
+    measurement_scale: float = parameter(
+        0.0005,
+        "Unmodelled error of a fit's log scale; against process_scale it sets the smoothing.",
+        low=0.0,
+        high=1.0,
+    )
+    measurement_shift: float = parameter(
+        0.0005, "Unmodelled error of a fit's shift.", unit="disparity", low=0.0, high=1.0
+    )
+    cut_correlation: float = parameter(
+        0.3,
+        "Correlation of two consecutive frames of one window below which there is a scene cut "
+        "between them.",
+        low=-1.0,
+        high=0.99,
+    )
+    max_held: int = parameter(
+        15,
+        "Windows in a row that may be carried on without a usable fit; then a new segment starts.",
+        unit="groups",
+        low=1,
+        high=10_000,
+    )
+
+    def __post_init__(self) -> None:
+        if not self.floor < self.saturation:
+            raise ConfigError(
+                f"alignment: expected floor < saturation, got {self.floor} and {self.saturation}"
+            )

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running estimate: every new window in the one affine frame of the stream.
+
+A new window sees frames that were published before (the overlap); it is brought into the running
+frame by the affine map that makes both versions of these frames agree. What has been published is
+never rewritten. Of the past only a coarse grid of samples of the last frames is kept, so cost and
+memory do not grow with the stream. When no map can be trusted the stream says so: the last map is
+held, or a new segment starts (``sequence`` grows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_depth_ros.alignment.config import AlignmentConfig
+from video_depth_ros.alignment.fit import (
+    USABLE,
+    AffineFit,
+    FitLimits,
+    FitVerdict,
+    fit_affine,
+    fit_dvd,
+)
+from video_depth_ros.errors import InputError
+from video_depth_ros.frames import DisparityGroup
+
+_GRID = 4800  # most samples kept of one frame (480 x 640 at every eighth pixel)
+_CUTS = frozenset({FitVerdict.INVERTED, FitVerdict.UNRELATED, FitVerdict.SCENE_CUT})
+
+
+@dataclass(frozen=True)
+class AlignedGroup:
+    """The newest frames in the stream's one affine frame.
+
+    Attributes:
+        disparity: float32 [new, h, w] on the group's device, near = large.
+        sigma: float32 [new, h, w], standard deviation of the disparity from the disagreement of
+            windows on the overlap, units of the running frame; None at the start of a segment.
+        fit: how the window was aligned: running = scale * d + shift.
+        sequence: grows by one whenever a new segment, i.e. a new affine frame, starts.
+    """
+
+    disparity: Tensor
+    sigma: Tensor | None
+    fit: AffineFit
+    sequence: int
+
+
+@dataclass
+class _Reference:
+    """What is kept of a published frame: its samples in the running frame.
+
+    The samples are the average over all windows that saw the frame, not what was published of it:
+    an average has less noise, and the chain drifts less.
+    """
+
+    index: int
+    samples: np.ndarray  # float64 [gh, gw]
+    usable: np.ndarray  # bool [gh, gw]
+    views: int
+
+
+class RunningEstimate:
+    """One affine frame for a stream of disparity groups. One owner; not thread-safe."""
+
+    def __init__(self, config: AlignmentConfig) -> None:
+        self.config = config
+        self._limits = FitLimits(
+            min_pixels=config.min_pixels,
+            min_inliers=config.min_inliers,
+            min_explained=config.min_explained,
+            flat_spread=config.flat_spread,
+            max_scale_sigma=config.max_scale_sigma,
+            scale_low=config.scale_low,
+            scale_high=config.scale_high,
+        )
+        self._sequence = 0
+        self._forget()
+
+    @property
+    def sequence(self) -> int:
+        """Number of the current segment."""
+        return self._sequence
+
+    def reset(self) -> None:
+        """Start a new segment with the next group."""
+        if self._references or self._started:
+            self._sequence += 1
+        self._forget()
+
+    def align(self, group: DisparityGroup) -> AlignedGroup:
+        """The group's new frames in the running frame.
+
+        Rows before the new ones are matched by their index to what was published; frames that
+        were not published, or are no longer kept, are not used.
+
+        Raises:
+            InputError: ``disparity``: not [T, h, w], or fewer rows than new frames.
+        """
+        stride = _check(group)
+        grid = group.disparity[:, ::stride, ::stride].detach().to("cpu", torch.float64).numpy()
+        if self._references and self._references[-1].samples.shape != grid.shape[1:]:
+            self.reset()  # the image changed its size
+        usable = self._usable(grid)
+        fit = self._fit(group, grid, usable)
+        if fit.verdict in _CUTS or fit.verdict is FitVerdict.LOST:
+            self.reset()
+        if fit.verdict not in USABLE and fit.verdict is not FitVerdict.FLAT:
+            fit = replace(fit, scale=self._scale, shift=self._shift)
+        self._scale, self._shift = fit.scale, fit.shift
+        self._started = True
+        sigma = self._compare(group, grid, usable, fit)
+        self._remember(group, grid, usable, fit)
+        disparity = group.disparity[group.overlap :] * fit.scale + fit.shift
+        if self.config.method == "dvd":
+            disparity = disparity.clamp_min_(0.0)
+        spread = self._spread_map(sigma, group)
+        return AlignedGroup(disparity, spread, fit, self._sequence)
+
+    def _forget(self) -> None:
+        self._references: deque[_Reference] = deque(maxlen=self.config.overlap)
+        self._scale, self._shift = 1.0, 0.0
+        self._covariance = np.zeros((2, 2))  # of (log scale, shift)
+        self._variance: np.ndarray | None = None  # [gh, gw] disagreement of windows
+        self._held = 0
+        self._started = False
+
+    def _usable(self, grid: np.ndarray) -> np.ndarray:
+        # comparisons with NaN are false
+        return (grid > self.config.floor) & (grid < self.config.saturation)
+
+    def _fit(self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray) -> AffineFit:
+        if not self._references:
+            return _without_fit(FitVerdict.START)
+        pairs = self._pairs(group)
+        if not pairs:
+            return self._hold(_without_fit(FitVerdict.TOO_FEW))
+        if self.config.method == "dvd":
+            return self._fit_dvd(pairs, grid)
+        if self._cut(group, grid):
+            return _without_fit(FitVerdict.SCENE_CUT)
+        mask = np.stack([usable[row] & reference.usable for row, reference in pairs])
+        cur = np.stack([grid[row] for row, _ in pairs])[mask]
+        ref = np.stack([reference.samples for _, reference in pairs])[mask]
+        step = -(-cur.size // self.config.samples)
+        if step > 1:
+            cur, ref = cur[::step], ref[::step]
+        ratio = float(np.mean([1.0 / reference.views for _, reference in pairs]))
+        prior = (self._scale, self._shift)
+        fit = fit_affine(cur, ref, prior=prior, limits=self._limits, noise_ratio=ratio)
+        if fit.verdict is FitVerdict.ACCEPTED:
+            self._held = 0
+            return self._filter(fit)
+        if fit.verdict is FitVerdict.CLIPPED:
+            self._held = 0
+            return fit
+        return self._hold(fit)
+
+    def _hold(self, fit: AffineFit) -> AffineFit:
+        self._held += 1
+        if fit.verdict not in _CUTS and self._held > self.config.max_held:
+            return replace(fit, verdict=FitVerdict.LOST)
+        return fit
+
+    def _fit_dvd(self, pairs: list[tuple[int, _Reference]], grid: np.ndarray) -> AffineFit:
+        cur = np.stack([grid[row] for row, _ in pairs])
+        ref = np.stack([reference.samples for _, reference in pairs])
+        good = np.isfinite(cur) & np.isfinite(ref)
+        if not good.any():
+            return self._hold(_without_fit(FitVerdict.TOO_FEW))
+        scale, shift = fit_dvd(cur[good], ref[good], self.config.scale_low, self.config.scale_high)
+        sigma = float(np.std(scale * cur[good] + shift - ref[good]))
+        self._held = 0
+        return AffineFit(
+            scale, shift, np.zeros((2, 2)), 1.0, int(good.sum()), sigma, 1.0, FitVerdict.ACCEPTED
+        )
+
+    def _filter(self, fit: AffineFit) -> AffineFit:
+        """Kalman update of (log scale, shift), a random walk from window to window."""
+        config = self.config
+        state = np.array([math.log(self._scale), self._shift])
+        predicted = self._covariance + np.diag([config.process_scale**2, config.process_shift**2])
+        jacobian = np.diag([1.0 / fit.scale, 1.0])
+        noise = jacobian @ fit.covariance @ jacobian + np.diag(
+            [config.measurement_scale**2, config.measurement_shift**2]
+        )
+        gain = predicted @ np.linalg.inv(predicted + noise)
+        state = state + gain @ (np.array([math.log(fit.scale), fit.shift]) - state)
+        keep = np.eye(2) - gain
+        self._covariance = keep @ predicted @ keep.T + gain @ noise @ gain.T
+        scale, shift = math.exp(state[0]), float(state[1])
+        back = np.diag([scale, 1.0])
+        return replace(fit, scale=scale, shift=shift, covariance=back @ self._covariance @ back)
+
+    def _cut(self, group: DisparityGroup, grid: np.ndarray) -> bool:
+        """Whether two consecutive frames of the window, the later one new, are unrelated."""
+        for row in range(max(1, group.overlap), grid.shape[0]):
+            a, b = grid[row - 1], grid[row]
+            good = np.isfinite(a) & np.isfinite(b)
+            if good.sum() < self.config.min_pixels:
+                continue
+            a, b = a[good] - a[good].mean(), b[good] - b[good].mean()
+            spread = math.sqrt(float(np.mean(a * a)) * float(np.mean(b * b)))
+            if min(a.std(), b.std()) < self.config.flat_spread:
+                continue  # a flat view correlates with nothing
+            if float(np.mean(a * b)) < self.config.cut_correlation * spread:
+                return True
+        return False
+
+    def _pairs(self, group: DisparityGroup) -> list[tuple[int, _Reference]]:
+        """(row, reference) of every overlap row that is still kept."""
+        rows = ((ref.index - group.first_index, ref) for ref in self._references)
+        return [(row, ref) for row, ref in rows if 0 <= row < group.overlap]
+
+    def _compare(
+        self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray, fit: AffineFit
+    ) -> np.ndarray | None:
+        """Disagreement on the overlap [gh, gw]; also takes the new view into the references."""
+        total, count = 0.0, 0
+        for row, reference in self._pairs(group):
+            innovation = np.where(
+                np.isfinite(grid[row]), grid[row] * fit.scale + fit.shift - reference.samples, 0.0
+            )
+            # Var(cur - mean of m) = Var(cur) (1 + 1/m)
+            total = total + np.square(innovation) / (1.0 + 1.0 / reference.views)
+            count += 1
+            if fit.verdict in USABLE and self.config.method == "robust":
+                limit = 3.0 * max(fit.residual, 1e-12)
+                reference.views += 1
+                reference.samples += np.clip(innovation, -limit, limit) / reference.views
+                reference.usable &= usable[row]
+        if not count:
+            return self._variance
+        newest = np.asarray(total) / count
+        old = self._variance
+        self._variance = newest if old is None else 0.5 * old + 0.5 * newest
+        return self._variance
+
+    def _remember(
+        self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray, fit: AffineFit
+    ) -> None:
+        for row in range(group.overlap, grid.shape[0]):
+            samples = grid[row] * fit.scale + fit.shift
+            if self.config.method == "dvd":
+                samples = np.maximum(samples, 0.0)
+            self._references.append(
+                _Reference(group.first_index + row, samples, usable[row].copy(), 1)
+            )
+
+    def _spread_map(self, variance: np.ndarray | None, group: DisparityGroup) -> Tensor | None:
+        """Sigma of the new frames [new, h, w]: the grid's, smoothed and brought to full size."""
+        if variance is None:
+            return None
+        height, width = group.disparity.shape[1:]
+        coarse = torch.as_tensor(variance, dtype=torch.float32)[None, None]
+        coarse = torch.nn.functional.avg_pool2d(
+            coarse, 3, stride=1, padding=1, count_include_pad=False
+        )
+        sigma = coarse.sqrt().to(group.disparity.device)
+        sigma = torch.nn.functional.interpolate(
+            sigma, size=(height, width), mode="bilinear", align_corners=False
+        )
+        return sigma[0].expand(group.new, height, width)
+
+
+def _without_fit(verdict: FitVerdict) -> AffineFit:
+    return AffineFit(1.0, 0.0, np.zeros((2, 2)), 0.0, 0, 0.0, 0.0, verdict)
+
+
+def _check(group: DisparityGroup) -> int:
+    """The stride of the grid of samples."""
+    shape = tuple(group.disparity.shape)
+    if len(shape) != 3 or not 1 <= group.new <= shape[0]:
+        raise InputError(
+            "disparity",
+            f"expected a disparity [T, h, w] with at least {group.new} rows, got {list(shape)}; "
+            "the regressor breaks its contract",
+        )
+    return max(1, math.ceil(math.sqrt(shape[1] * shape[2] / _GRID)))
