@@ -18,11 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import rclpy
 import yaml
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from video_depth_ros.errors import VideoDepthError
@@ -75,6 +75,9 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+        # an executor of its own: the client may live in any rclpy context
+        self._executor = SingleThreadedExecutor(context=client.context)
+        self._executor.add_node(client)
         self._change = client.create_client(ChangeState, f"/{name}/change_state")
         self._state = client.create_client(GetState, f"/{name}/get_state")
 
@@ -88,8 +91,8 @@ class NodeProcess:
         Raises:
             NodeProcessError: the process ended, or nothing answered in time.
         """
-        self._wait(lambda: self._change.service_is_ready(), timeout, "offered its services")
-        self._wait(lambda: self._state.service_is_ready(), timeout, "offered its services")
+        self.wait_until(lambda: self._change.service_is_ready(), timeout, "offered its services")
+        self.wait_until(lambda: self._state.service_is_ready(), timeout, "offered its services")
 
     def state(self, timeout: float = 30.0) -> str:
         """Label of the current primary state (``unconfigured``, ``inactive``, ``active`` ...)."""
@@ -125,6 +128,7 @@ class NodeProcess:
             status = self.process.wait()
         for client in (self._change, self._state):
             self._client.destroy_client(client)
+        self._executor.shutdown()
         self.final_output = self.output()
         self._files.cleanup()
         return status
@@ -143,10 +147,11 @@ class NodeProcess:
 
     def _call(self, service: Client, request: Any, timeout: float) -> Any:
         future = service.call_async(request)
-        self._wait(future.done, timeout, f"answered {service.srv_name}")
+        self.wait_until(future.done, timeout, f"answered {service.srv_name}")
         return future.result()
 
-    def _wait(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+    def wait_until(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+        """Spin the client until ``done()``; an error says the node has not ``what``."""
         deadline = time.monotonic() + timeout
         while not done():
             status = self.process.poll()
@@ -156,7 +161,7 @@ class NodeProcess:
                 raise NodeProcessError(
                     f"the node has not {what} after {timeout:g} s\n{self._tail()}"
                 )
-            rclpy.spin_once(self._client, timeout_sec=0.05)
+            self._executor.spin_once(timeout_sec=0.05)
 
     def _tail(self) -> str:
         lines: Sequence[str] = self.output().splitlines()
