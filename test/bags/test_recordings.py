@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags written and read: all storages, old and foreign ones, damaged ones."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.reader import Recording
+from video_depth_ros.bags.topics import find_parts, is_rectified
+from video_depth_ros.bags.writer import BagWriter
+from video_depth_ros.decoding import decode_compressed
+from video_depth_ros.errors import RecordingError
+
+from .samples import CAMERA, START, shared, write_robot
+
+NAMES = ("lone.mcap", "lone.db3", "folder")
+
+
+def write_images(path: Path, *topics: str, pixels: np.ndarray | None = None, **options) -> Path:
+    pixels = np.zeros((4, 6, 3), np.uint8) if pixels is None else pixels
+    with BagWriter(path, **options) as bag:
+        for topic in topics:
+            bag.add_topic(topic, m.IMAGE)
+            bag.write(topic, START, m.image(START, "camera", pixels))
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_storage_is_read_back_in_order(tmp_path, name):
+    write_robot(tmp_path / name, frames=3)
+    with Recording(tmp_path / name) as recording:
+        parts = find_parts(recording)
+        assert parts.image == "/camera/image_raw"
+        assert parts.camera_info == "/camera/camera_info"
+        assert (parts.points, parts.imu, parts.odometry) == ("/points", "/imu/data", "/odom")
+        received = list(recording.messages())
+        times = [message.time_ns for message in received]
+        assert times == sorted(times) and len(times) == recording.message_count == 26
+        assert (recording.start_ns, recording.end_ns) == (times[0], times[-1])
+        info = recording.first("/camera/camera_info")
+        assert m.camera_of(info) == CAMERA
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_static_transforms_are_recorded_as_latched(tmp_path, name):
+    """`ros2 bag play` offers what the metadata says; late listeners need transient local."""
+    write_robot(tmp_path / name, frames=1)
+    with AnyReader([tmp_path / name]) as reader:
+        offered = {c.topic: c.ext.offered_qos_profiles[0] for c in reader.connections}
+    assert offered["/tf_static"].durability is QosDurability.TRANSIENT_LOCAL
+    assert offered["/camera/image_raw"].durability is QosDurability.VOLATILE
+
+
+def test_folder_metadata_is_what_every_distribution_reads(tmp_path):
+    write_robot(tmp_path / "bag", frames=1)
+    meta = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())
+    info = meta["rosbag2_bagfile_information"]
+    assert info["version"] == 8  # 9 is unknown to Humble and Iron
+    assert info["storage_identifier"] == "mcap"
+    assert [(tmp_path / "bag" / f).exists() for f in info["relative_file_paths"]] == [True]
+
+
+def test_sqlite_file_is_a_sound_database(tmp_path):
+    path = write_robot(tmp_path / "bag.db3", frames=2)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert database.execute("SELECT count(*) FROM messages").fetchone()[0] == 18
+    database.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_left_of_a_bag_that_failed(tmp_path, name):
+    with pytest.raises(ZeroDivisionError), BagWriter(tmp_path / name) as bag:
+        bag.add_topic("/image", m.IMAGE)
+        bag.write("/image", START, m.image(START, "c", np.zeros((2, 2), np.uint8)))
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_existing_bag_is_replaced_only_on_demand_and_only_when_complete(tmp_path, name):
+    path = write_images(tmp_path / name, "/old")
+    with pytest.raises(RecordingError, match="exists already"):
+        BagWriter(path)
+    with pytest.raises(ZeroDivisionError), BagWriter(path, overwrite=True):
+        raise ZeroDivisionError
+    with Recording(path) as recording:
+        assert list(recording.topics) == ["/old"]
+    write_images(path, "/new", overwrite=True)
+    with Recording(path) as recording:
+        assert list(recording.topics) == ["/new"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "storage", "message"),
+    [
+        ("a.mcap", "sqlite3", "says mcap"),
+        ("a", "rosbag", "expected one of mcap, sqlite3"),
+        ("missing/a.mcap", None, "does not exist"),
+    ],
+)
+def test_bad_outputs_are_named(tmp_path, name, storage, message):
+    with pytest.raises(RecordingError, match=message):
+        BagWriter(tmp_path / name, storage)
+
+
+def test_an_interrupted_folder_without_metadata_is_read(tmp_path):
+    write_robot(tmp_path / "bag", frames=2)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    with Recording(tmp_path / "bag") as recording:
+        assert recording.message_count == 18
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
+def test_truncated_bags_are_one_clear_error(tmp_path, name):
+    path = write_robot(tmp_path / name, frames=9)
+    _truncate(path)
+    with pytest.raises(RecordingError, match="cannot read") as caught, Recording(path) as bag:
+        list(bag.messages())
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_damage_in_the_middle_is_found_while_reading(tmp_path):
+    path = write_robot(tmp_path / "a.db3", frames=2)
+    database = sqlite3.connect(path)
+    database.execute("UPDATE messages SET data = substr(data, 1, 40)")
+    database.commit()
+    database.close()
+    with Recording(path) as recording, pytest.raises(RecordingError, match="cannot read"):
+        for received in recording.messages(["/camera/image_raw"]):
+            recording.decode(received)
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3", "a.bag"])
+@pytest.mark.parametrize("content", [b"", b"this is no bag at all, whatever its name says" * 99])
+def test_files_that_are_no_bags(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecordingError, match="cannot read"):
+        Recording(tmp_path / name)
+
+
+def test_paths_that_are_no_bags(tmp_path):
+    with pytest.raises(RecordingError, match="does not exist"):
+        Recording(tmp_path / "nothing.mcap")
+    with pytest.raises(RecordingError, match=r"holds neither metadata\.yaml"):
+        Recording(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"0")
+    with pytest.raises(RecordingError, match="video_depth import"):
+        Recording(tmp_path / "a.mp4")
+
+
+def test_image_topic_choice(tmp_path):
+    depth = np.ones((4, 6), np.float32)
+    write_images(tmp_path / "depth.mcap", "/depth_only", pixels=depth)
+    with (
+        Recording(tmp_path / "depth.mcap") as recording,
+        pytest.raises(RecordingError, match=r"no image topic.*depth_only"),
+    ):
+        find_parts(recording)
+    write_images(tmp_path / "two.mcap", "/left/image_raw", "/right/image_raw")
+    with Recording(tmp_path / "two.mcap") as recording:
+        with pytest.raises(RecordingError, match="/left/image_raw, /right/image_raw; choose"):
+            find_parts(recording)
+        assert find_parts(recording, image="/right/image_raw").image == "/right/image_raw"
+        with pytest.raises(RecordingError, match="/up is not there; topics that fit: /left"):
+            find_parts(recording, image="/up")
+
+
+def test_compressed_beside_raw_is_the_same_camera(tmp_path):
+    path = tmp_path / "both.mcap"
+    with BagWriter(path) as bag:
+        bag.add_topic("/cam/image_raw", m.IMAGE)
+        bag.add_topic("/cam/image_raw/compressed", m.COMPRESSED_IMAGE)
+        bag.write("/cam/image_raw", 1, m.image(1, "c", np.zeros((2, 2), np.uint8)))
+        bag.write("/cam/image_raw/compressed", 1, m.compressed_image(1, "c", b"\xff", "jpeg"))
+    with Recording(path) as recording:
+        assert find_parts(recording).image == "/cam/image_raw"
+        wanted = "/cam/image_raw/compressed"
+        assert find_parts(recording, image=wanted).image == wanted
+
+
+def test_parts_can_be_switched_off_and_are_checked(robot_bag):
+    with Recording(robot_bag) as recording:
+        assert find_parts(recording, points="none").points is None
+        with pytest.raises(RecordingError, match=r"points topic /odom is nav_msgs/msg/Odometry"):
+            find_parts(recording, points="/odom")
+
+
+def test_rectified_by_name():
+    assert is_rectified("/camera/image_rect_color/compressed")
+    assert not is_rectified("/camera/image_raw")
+    assert not is_rectified("/direct/image")
+
+
+def test_bag_of_humble_without_definitions(tmp_path):
+    """Before Iron, sqlite3 bags held no message definitions; the standard types are known."""
+    path = write_robot(tmp_path / "old.db3", frames=1)
+    database = sqlite3.connect(path)
+    database.executescript(
+        "DROP TABLE schema; DROP TABLE message_definitions; DROP TABLE metadata;"
+        "ALTER TABLE topics DROP COLUMN type_description_hash;"
+    )
+    database.close()
+    with Recording(path) as recording:
+        assert m.camera_of(recording.first("/camera/camera_info")) == CAMERA
+
+
+def test_real_ros1_camera_bag():
+    with Recording(shared("ros1_bags/fiducials_aruco_images.bag")) as recording:
+        parts = find_parts(recording)
+        assert parts.image == "/raspicam_node/image/compressed"
+        camera = m.camera_of(recording.first(parts.camera_info))
+        assert (camera.width, camera.height) == (1280, 960)
+        assert camera.fx == pytest.approx(1014.343103)
+        message = recording.first(parts.image)
+        assert decode_compressed(message.data, message.format).shape == (960, 1280, 3)
+
+
+def test_real_ros1_lidar_bag():
+    with Recording(shared("ros1_bags/embag_luminar_test.bag")) as recording:
+        with pytest.raises(RecordingError, match="no image topic"):
+            find_parts(recording)
+        assert recording.first("/luminar_pointcloud").width == 35707
+
+
+def test_real_ros1_fisheye_bag_has_two_cameras():
+    with Recording(shared("ros1_bags/kapture_t265_trimmed_locoffice.bag")) as recording:
+        with pytest.raises(RecordingError, match="several image topics"):
+            find_parts(recording)
+        with pytest.raises(RecordingError, match="several imu topics"):
+            find_parts(recording, image="/camera/fisheye1/image_raw")
+        parts = find_parts(recording, image="/camera/fisheye1/image_raw", imu="none")
+        assert parts.camera_info is None
+        assert recording.first(parts.image).encoding == "mono8"
+
+
+def test_own_message_types_are_kept_apart(tmp_path):
+    """A type of the user's own does not leak from one recording into another."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg("float64 x\nstring name\n", "mine/msg/Thing"))
+    path = tmp_path / "own.mcap"
+    with BagWriter(path) as bag:
+        definition = store.generate_msgdef("mine/msg/Thing", ros_version=2)[0]
+        digest = store.hash_rihs01("mine/msg/Thing")
+        bag.copy_topic("/thing", "mine/msg/Thing", definition, digest, [])
+        thing = store.types["mine/msg/Thing"](x=2.5, name="a")
+        bag.write_raw("/thing", 5, store.serialize_cdr(thing, "mine/msg/Thing"))
+    with Recording(path) as recording:
+        assert recording.first("/thing").x == 2.5
+    assert "mine/msg/Thing" not in get_typestore(Stores.ROS2_JAZZY).fielddefs
