@@ -30,6 +30,10 @@ OUTPUTS: dict[str, type] = {
     "/depth/points": PointCloud2,
     "/depth/image_color": Image,
 }
+# what the node counts of images it did not use, besides the refused ones
+LEFT_OUT = ("decimated", "overload", "inactive", "unsubscribed", "discarded")
+# refused inputs that are not images carry their kind in front
+MEASUREMENTS = ("points_", "sparse_depth_", "odom_", "imu_", "camera_info_")
 SETTLE = 10.0  # s without any output after which the run is over
 
 
@@ -50,6 +54,30 @@ class LiveRun:
     diagnostics: dict[str, dict[str, str]]
     node_output: str
     exit_status: int
+
+    def dropped(self) -> dict[str, int]:
+        """Images that gave no output, by the node's own reasons."""
+        values = self._status("input")
+        counted = {key: int(values.get(key, 0)) for key in LEFT_OUT}
+        for key, value in values.items():
+            reason = key.removeprefix("dropped.")
+            if reason != key and not reason.startswith(MEASUREMENTS):
+                counted[reason] = int(value)
+        if "images" in values:
+            counted["never_arrived"] = len(self.departures) - int(values["images"])
+        lost = len(self.departures) - len(self.arrivals["/depth/disparity"])
+        counted["last_group_not_full"] = lost - sum(counted.values())
+        return {reason: number for reason, number in counted.items() if number > 0}
+
+    def scale_state(self) -> str:
+        """Last state of the metric scale that the node reported."""
+        return self._status("scale").get("state", "unknown")
+
+    def _status(self, part: str) -> dict[str, str]:
+        for name, values in self.diagnostics.items():
+            if name.endswith(f": {part}"):
+                return values
+        return {}
 
 
 class _Diagnostics:

@@ -57,10 +57,12 @@ class OutputRecorder:
         """Until the message with ``last_stamp_ns`` came, or nothing came for ``quiet`` seconds."""
         with self._changed:
             arrived = self.arrivals[topic]
-            while last_stamp_ns not in arrived:
+            before = -1
+            while last_stamp_ns not in arrived and len(arrived) > before:
                 before = len(arrived)
-                if not self._changed.wait_for(lambda n=before: len(arrived) > n, quiet):
-                    return
+                deadline = time.monotonic() + quiet
+                while len(arrived) == before and (left := deadline - time.monotonic()) > 0:
+                    self._changed.wait(left)
 
     def _taker(self, topic: str) -> Callable[[Any], None]:
         def take(data: bytes) -> None:

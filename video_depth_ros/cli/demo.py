@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``video_depth demo``: the real node on a recording, measured, with pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from video_depth_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from video_depth_ros.bags.reader import Recording
+    from video_depth_ros.bags.topics import Parts
+    from video_depth_ros.ros.live_run import LiveRun
+
+EXAMPLES = """\
+worked examples:
+  video_depth demo
+      simulate a robot with camera and LiDAR, run the node on it
+  video_depth demo --bag drive.mcap
+      your own bag, ROS 1 or ROS 2; camera_info and points are used where the bag has them
+  video_depth demo --sequence 2011_09_26_drive_0001_sync
+      a recording in a layout that `video_depth import` knows (found out by itself)
+  video_depth demo --set regressor.name=dvd --set regressor.weights=dvd_folded.safetensors
+      any parameter of the node
+
+What it leaves in the output folder: summary.json, comparison.mp4 (RGB, depth, error side by
+side), contact_sheet.png, cloud.ply, input.mcap (what was played, unless --bag) and output.mcap
+(what the node published).
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="run the node on a recording over DDS, measure, make pictures",
+        description="Start the real node in its own process, play a recording to it over DDS, "
+        "record what it publishes, and measure it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--bag", type=Path, help="ROS bag to play (default: simulate one)")
+    source.add_argument("--sequence", type=Path, help="recording to import and play")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to fill")
+    parser.add_argument("--image-topic", help="image topic, where the bag has several")
+    parser.add_argument("--world", default="room", help="simulated world (default: room)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="simulated seconds")
+    parser.add_argument("--seed", type=int, default=7, help="of the simulated world")
+    parser.add_argument("--rate", type=float, default=1.0, help="playing speed, 1 = as recorded")
+    parser.add_argument("--params", type=Path, help="parameter file (YAML) for the node")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one parameter, repeatable",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; the exit status is 0 when the node did its work."""
+    console = Console()
+    require_ros()
+    from video_depth_ros.bags.reader import Recording
+    from video_depth_ros.bags.topics import find_parts
+    from video_depth_ros.demo.report import make_report
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    bag = args.bag or make_recording(args, console)
+    with Recording(bag) as recording:
+        parts = find_parts(recording, image=args.image_topic)
+        result = play(args, recording, parts, console)
+        with _progress(console) as progress:
+            task = progress.add_task("measuring and drawing", total=None)
+            summary = make_report(
+                recording,
+                parts,
+                result,
+                args.output,
+                tick=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    console.print(table(summary))
+    console.print(
+        f"written to {args.output}/: summary.json, comparison.mp4, contact_sheet.png, "
+        "cloud.ply, output.mcap"
+    )
+    if result.exit_status != 0:
+        console.print(f"the node ended with status {result.exit_status}", style="red")
+        console.print(result.node_output[-2000:], markup=False)
+        return 1
+    return 0
+
+
+def require_ros() -> None:
+    """Refuse to start where there is no ROS 2.
+
+    Raises:
+        ConfigError: rclpy cannot be imported; says how to get it.
+    """
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"the demo needs ROS 2 ({error}); run `make demo`, which installs it from PyPI, or "
+            "source a ROS 2 installation"
+        ) from error
+
+
+def make_recording(args: argparse.Namespace, console: Console) -> Path:
+    """The bag to play: imported from ``--sequence``, else simulated."""
+    from video_depth_ros.cli import import_, simulate
+
+    bag = args.output / "input.mcap"
+    bag.unlink(missing_ok=True)
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    import_.add_parser(subparsers)
+    simulate.add_parser(subparsers)
+    if args.sequence is not None:
+        command = ["import", str(args.sequence), str(bag)]
+    else:
+        command = ["simulate", str(bag), "--world", args.world, "--seconds", str(args.seconds)]
+        command += ["--seed", str(args.seed)]
+    made = parser.parse_args(command)
+    made.run(made)
+    return bag
+
+
+def play(
+    args: argparse.Namespace, recording: Recording, parts: Parts, console: Console
+) -> LiveRun:
+    """One live run with progress shown."""
+    from video_depth_ros.bags.messages import stamp_of  # noqa: F401
+    from video_depth_ros.ros.live_run import run_live
+
+    domain = int(os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100)))
+    images = recording.topics[parts.image].count
+    with _progress(console) as progress, tempfile.TemporaryDirectory():
+        task = progress.add_task("node", total=images)
+        return run_live(
+            recording,
+            parts,
+            args.output / "output.mcap",
+            node_parameters(args, recording),
+            domain=domain,
+            rate=args.rate,
+            stage=lambda text: progress.update(task, description=text),
+            tick=lambda sent: progress.update(task, completed=sent),
+        )
+
+
+def node_parameters(args: argparse.Namespace, recording: Recording) -> dict[str, Any]:
+    """What differs from the node's defaults: file, overrides, and the sensors' mounting."""
+    from video_depth_ros.config import apply_overrides, load_yaml
+    from video_depth_ros.demo.mounting import mounting_parameters
+    from video_depth_ros.ros.node_config import DepthNodeConfig
+    from video_depth_ros.settings import leaves
+
+    default = DepthNodeConfig()
+    config = load_yaml(default, args.params) if args.params else default
+    config = apply_overrides(config, args.set)
+    before = {leaf.name: leaf.value for leaf in leaves(default)}
+    changed = {n.name: n.value for n in leaves(config) if n.value != before[n.name]}
+    return {**mounting_parameters(recording), **changed}
+
+
+def table(summary: dict[str, Any]) -> Table:
+    """The summary for people."""
+    shown = Table(title="video_depth demo", show_header=False)
+    for key, value in summary.items():
+        text = json.dumps(value) if isinstance(value, dict) else value
+        shown.add_row(key, f"{text:.4g}" if isinstance(value, float) else str(text))
+    return shown
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
