@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Worlds by name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import indoor, outdoor
+from .scene import World
+
+NAMES = ("room", "corridor", "street", "clutter")
+
+
+def make_world(name: str, seed: int, *, heldout: bool = False, length: float | None = None) -> World:
+    """Build a world; the same arguments give the same world.
+
+    Args:
+        name: room, corridor, street or clutter.
+        seed: any non-negative integer.
+        heldout: draw from the textures and layouts that training never sees.
+        length: how far a camera will travel in a street or corridor [m].
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"world: expected one of {', '.join(NAMES)}, got {name!r}")
+    rng = np.random.default_rng((seed, NAMES.index(name), int(heldout)))
+    if name == "room":
+        return indoor.room(rng, heldout)
+    if name == "corridor":
+        return indoor.corridor(rng, heldout, *([] if length is None else [length]))
+    if name == "street":
+        return outdoor.street(rng, heldout, *([] if length is None else [length]))
+    return outdoor.clutter(rng, heldout)
