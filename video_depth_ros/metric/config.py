@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of metric scale. Each group belongs to the file of the same name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.settings import group, parameter
+
+SOURCES = ("lidar", "sparse_depth", "range", "odometry", "imu")
+
+
+@dataclass(frozen=True)
+class LidarConfig:
+    """How point clouds and sparse depth images become anchors."""
+
+    max_time_offset: float = parameter(
+        0.1, "Largest difference between the stamps of a scan and its image.", unit="s",
+        low=0.0, high=5.0, live=True,
+    )  # fmt: skip
+    sigma: float = parameter(
+        0.03, "Standard deviation of one measured depth.", unit="m", low=1e-4, high=5.0
+    )
+    min_range: float = parameter(
+        0.1, "Points nearer than this are the robot itself.", unit="m", low=0.0, high=100.0
+    )
+    occlusion_margin: float = parameter(
+        0.15,
+        "A point this much farther than a point beside it, on a pixel the network sees no "
+        "farther, is seen through or past an edge: left out. 0 switches the test off.",
+        low=0.0,
+        high=10.0,
+    )
+    occlusion_cell: int = parameter(
+        8, "Cell of the occlusion test, three cells wide.", unit="px", low=1, high=128
+    )
+    max_edge: float = parameter(
+        0.06,
+        "Points where the disparity changes by more than this share of its spread from pixel to "
+        "pixel lie on an edge: left out.",
+        low=1e-3,
+        high=10.0,
+    )
+    bin_cell: int = parameter(
+        32, "Cell of the thinning by image position and depth.", unit="px", low=1, high=1024
+    )
+    bin_points: int = parameter(16, "Points kept per cell and depth octave.", low=1, high=10_000)
+    max_points: int = parameter(4000, "Points kept per scan.", low=8, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The robust fit of 1/Z = a d + b to the anchors of one frame."""
+
+    min_points: int = parameter(30, "Fewest anchors for a fit of both a and b.", low=3)
+    disparity_error: float = parameter(
+        0.01, "Expected error of the disparity, share of its spread.", low=0.0, high=1.0
+    )
+    relative_error: float = parameter(
+        0.05, "Expected relative error of the inverse depth.", low=0.0, high=1.0
+    )
+    min_inliers: float = parameter(
+        0.5, "Smallest share of anchors that must agree.", low=0.05, high=1.0
+    )
+    min_spread: float = parameter(
+        1.5,
+        "Smallest ratio of the 95 % to the 5 % quantile of the fitted inverse depth; below it "
+        "all anchors lie at one depth and only the level is used.",
+        low=1.0,
+        high=100.0,
+    )
+    max_slope_sigma: float = parameter(
+        0.1,
+        "Largest relative standard deviation of a usable a; above it only the level is used.",
+        low=0.001,
+        high=1.0,
+    )
+    inflation: float = parameter(
+        4.0,
+        "Factor on the fit's covariance: neighbouring errors of a network are alike.",
+        low=1.0,
+        high=1e4,
+    )
+    floor: float = parameter(
+        0.01, "Smallest relative standard deviation of a fit.", low=0.0, high=0.5
+    )
+    min_positive: float = parameter(
+        0.95, "Smallest share of pixels whose fitted inverse depth is positive.", low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """The recursive filter over (log a, b)."""
+
+    process_scale: float = parameter(
+        0.05, "Random walk of log a.", unit="1/sqrt(s)", low=0.0, high=10.0
+    )
+    process_shift: float = parameter(
+        0.05,
+        "Random walk of b, share of the median inverse depth.",
+        unit="1/sqrt(s)",
+        low=0.0,
+        high=10.0,
+    )
+    gate: float = parameter(
+        9.21, "Chi-square gate on the innovation (99 % of two degrees of freedom).", low=0.1
+    )
+    reinitialise_after: int = parameter(
+        3, "Fits in a row that contradict the filter and agree among themselves.", low=2, high=100
+    )
+    max_sigma: float = parameter(
+        0.05,
+        "Largest relative standard deviation of the scale at which depth is called metric.",
+        low=0.001,
+        high=1.0,
+    )
+    carry_over: bool = parameter(
+        False, "Keep (a, b) as a weak prior when the stream's affine frame starts anew."
+    )
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """The local correction of inverse depth."""
+
+    enabled: bool = parameter(
+        True,
+        "Correct inverse depth locally where anchors are dense and it lowers the error left out.",
+        live=True,
+    )
+    cell: int = parameter(32, "Grid cell in the image.", unit="px", low=4, high=1024)
+    levels: int = parameter(8, "Grid levels over the disparity.", low=1, high=64)
+    min_points: int = parameter(200, "Fewest anchors of a frame.", low=10)
+    min_gain: float = parameter(
+        0.1, "Smallest share by which the left-out error must fall.", low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """Metric scale from whatever sensors there are."""
+
+    sources: tuple[str, ...] = parameter(
+        SOURCES, f"Sources that may be used, out of {', '.join(SOURCES)}."
+    )
+    stale_after: float = parameter(
+        2.0, "Without a measurement for this long the scale is stale.", unit="s", low=0.05
+    )
+    lost_after: float = parameter(
+        30.0, "Without a measurement for this long the scale is given up.", unit="s", low=0.1
+    )
+    slew: float = parameter(
+        0.05,
+        "Largest relative change of the published scale per second; 0: no limit.",
+        unit="1/s",
+        low=0.0,
+        high=100.0,
+        live=True,
+    )
+    min_depth: float = parameter(
+        0.05, "Depth below this is unknown.", unit="m", low=0.0, high=100.0, live=True
+    )
+    max_depth: float = parameter(
+        80.0, "Depth beyond this is unknown.", unit="m", low=0.1, high=1e5, live=True
+    )
+    lidar: LidarConfig = group(LidarConfig)
+    fit: FitConfig = group(FitConfig)
+    filter: FilterConfig = group(FilterConfig)
+    local: LocalConfig = group(LocalConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that contradict each other.
+
+        Raises:
+            ConfigError: unknown source, min_depth >= max_depth or stale_after >= lost_after.
+        """
+        unknown = sorted(set(self.sources) - set(SOURCES))
+        if unknown:
+            raise ConfigError(
+                f"scale.sources: unknown {', '.join(unknown)}; known are {', '.join(SOURCES)}"
+            )
+        if not self.min_depth < self.max_depth:
+            raise ConfigError(
+                f"scale: expected min_depth < max_depth, got {self.min_depth} and {self.max_depth}"
+            )
+        if not self.stale_after < self.lost_after:
+            raise ConfigError(
+                "scale: expected stale_after < lost_after, got "
+                f"{self.stale_after} and {self.lost_after}"
+            )

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a measurement was or was not used: stable words for diagnostics."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(Enum):
+    """Outcome of one measurement of one source."""
+
+    ACCEPTED = "accepted"
+    LEVEL_ONLY = "level_only"  # one depth: a * d + b is known there, a and b apart are not
+    TOO_FEW = "too_few"  # not enough usable anchors
+    NO_POINTS = "no_points"  # empty or only non-finite measurement
+    OUT_OF_VIEW = "out_of_view"  # no point projects into the image: wrong extrinsics?
+    OUTLIERS = "outliers"  # too few anchors agree with any map: wrong extrinsics or clock?
+    INVERTED = "inverted"  # farther where the network sees nearer: wrong extrinsics?
+    NON_POSITIVE = "non_positive"  # the map would put pixels behind infinity
+    GATED = "gated"  # contradicts the filter
+    REINITIALISED = "reinitialised"  # contradicted the filter repeatedly and replaced it
+    TIME_OFFSET = "time_offset"  # no image near its stamp: clocks apart?
+    NO_CAMERA = "no_camera"  # the image has no camera model
+    DISABLED = "disabled"  # the source is not in scale.sources
+    SHORT_BASELINE = "short_baseline"  # the robot moved too little to triangulate
+    FEW_TRACKS = "few_tracks"  # not enough features could be followed
+    UNOBSERVABLE = "unobservable"  # the motion does not excite the scale
+
+
+# Verdicts with which a measurement enters the filter.
+USABLE = frozenset({Verdict.ACCEPTED, Verdict.LEVEL_ONLY})

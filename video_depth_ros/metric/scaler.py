@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metric scale of a stream: measurements in, (a, b) and metric depth out."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_depth_ros.camera import Camera
+from video_depth_ros.errors import InputError
+from video_depth_ros.frames import UNSCALED, MetricScale, ScaleState
+from video_depth_ros.metric.anchors import Anchors, View
+from video_depth_ros.metric.config import ScaleConfig
+from video_depth_ros.metric.fit import fit_scale
+from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
+from video_depth_ros.metric.reasons import USABLE, Verdict
+from video_depth_ros.metric.report import ScaleReport, SourceRecord
+from video_depth_ros.metric.scale_filter import ScaleFilter
+from video_depth_ros.metric.spread import ResidualSpread
+
+_VIEWS = 16  # frames kept for measurements that arrive late
+_PENDING = 16  # measurements kept per source until their frame comes
+_HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """A stamped measurement that becomes anchors once its frame is known."""
+
+    source: str
+    stamp_ns: int
+    anchors: Callable[[View], Anchors | Verdict]
+
+
+class MetricScaler:
+    """Metric anchors from every source, one filter, one scale.
+
+    Measurements may come before or after the frame of their stamp; each is used once, against the
+    nearest frame. Nothing blocks; all buffers are bounded. Not thread-safe: one owner calls it.
+    """
+
+    def __init__(self, config: ScaleConfig) -> None:
+        self.config = config
+        self._filter = ScaleFilter(config.filter)
+        self._spread = ResidualSpread()
+        self._sources: dict[str, SourceRecord] = {}
+        self._last_reject = ""
+        self._reinitialised = 0
+        self._views: deque[View] = deque(maxlen=_VIEWS)
+        self._pending: deque[_Measurement] = deque(maxlen=_PENDING * 5)
+        self._sequence: int | None = None
+        self._time_ns: int | None = None
+        self._supported_ns: int | None = None
+        self._state = ScaleState.UNSCALED
+        self._published: tuple[float, float] | None = None
+        self._relative_sigma = math.inf
+
+    def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
+        """A LiDAR scan or any registered cloud.
+
+        Args:
+            points: float [N, 3], metres, in the sensor's frame; non-finite ones are passed over.
+            stamp_ns: time of the scan.
+            T_camera_sensor: float [4, 4], sensor to the camera's optical frame.
+
+        Raises:
+            InputError: ``points`` or ``transform``, when the shapes or numbers cannot be that.
+        """
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise InputError("points", f"expected points [N, 3], got {list(points.shape)}")
+        T = _rigid(T_camera_sensor)
+        config = self.config.lidar
+        self._put("lidar", stamp_ns, lambda view: points_to_anchors(points, T, view, config))
+
+    def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
+        """A depth image with gaps, registered to the camera's optical frame.
+
+        Args:
+            depth: float32 [H, W], metres, NaN or 0 unknown.
+            stamp_ns: its stamp.
+            camera: model of the depth image, size [H, W].
+
+        Raises:
+            InputError: ``size`` when image and model differ in size.
+        """
+        if depth.shape != (camera.height, camera.width):
+            raise InputError(
+                "size",
+                f"expected sparse depth of {camera.width}x{camera.height} px, got "
+                f"{list(depth.shape)}; give the model of the depth image itself",
+            )
+        config = self.config.lidar
+        self._put(
+            "sparse_depth", stamp_ns, lambda view: depth_to_anchors(depth, camera, view, config)
+        )
+
+    def add_range(
+        self, distance: float, sigma: float, stamp_ns: int, T_camera_sensor: np.ndarray
+    ) -> None:
+        """One range along the sensor's x axis [m] (sensor_msgs/Range), with its deviation.
+
+        Raises:
+            InputError: ``transform`` when the transform is none.
+        """
+        T = _rigid(T_camera_sensor)
+        config = dataclasses.replace(self.config.lidar, occlusion_margin=0.0)
+        points = np.array([[distance, 0.0, 0.0]])
+
+        def anchors(view: View) -> Anchors | Verdict:
+            found = points_to_anchors(points, T, view, config)
+            if isinstance(found, Verdict):
+                return found
+            return dataclasses.replace(found, sigma=sigma * found.inverse_depth**2)
+
+        self._put("range", stamp_ns, anchors)
+
+    def add_odometry(
+        self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray
+    ) -> None:
+        """A metric pose of the robot."""
+        self._account("odometry").received += 1
+
+    def add_imu(
+        self,
+        angular_velocity: np.ndarray,
+        linear_acceleration: np.ndarray,
+        stamp_ns: int,
+        T_camera_imu: np.ndarray,
+    ) -> None:
+        """One inertial sample: [rad/s] and specific force [m/s^2] in the IMU's frame (REP-145)."""
+        self._account("imu").received += 1
+
+    def update(
+        self,
+        disparity: Tensor,
+        rgb: Tensor,
+        camera: Camera | None,
+        stamp_ns: int,
+        sequence: int,
+    ) -> MetricScale:
+        """The scale of one frame. Called for every frame, in the order of stamps.
+
+        Args:
+            disparity: float32 [h, w] in the running affine frame, NaN unknown.
+            rgb: uint8 [h, w, 3].
+            camera: model at [h, w], or None.
+            stamp_ns: stamp of the frame.
+            sequence: number of the affine frame; a new one starts (a, b) anew.
+        """
+        if sequence != self._sequence:
+            self._restart(sequence)
+        if self._time_ns is not None:
+            self._filter.predict((stamp_ns - self._time_ns) * 1e-9)
+        view = View(stamp_ns, disparity.detach().cpu().numpy(), camera)
+        self._views.append(view)
+        fresh = self._take_measurements()
+        scale = self._publish(view, stamp_ns, fresh)
+        self._time_ns = stamp_ns
+        return scale
+
+    def depth(
+        self, disparity: Tensor, scale: MetricScale, sigma_disparity: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Metric depth of the frame last given to :meth:`update`.
+
+        Args:
+            disparity: float32 [h, w], running frame.
+            scale: what :meth:`update` returned for it.
+            sigma_disparity: float32 [h, w], standard deviation of the disparity, or None.
+
+        Returns:
+            depth and its standard deviation, float32 [h, w], metres; NaN where unknown, nearer
+            than ``min_depth`` or beyond ``max_depth``.
+        """
+        if scale.state is ScaleState.UNSCALED:
+            unknown = torch.full_like(disparity, math.nan)
+            return unknown, unknown.clone()
+        q = scale.a * disparity + scale.b
+        low, high = 1.0 / self.config.max_depth, 1.0 / self.config.min_depth
+        q = torch.where((q >= low) & (q <= high), q, math.nan)
+        C = scale.covariance
+        variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
+        variance = variance.clamp_min(0.0) + (self._relative_spread(q) * q) ** 2
+        if sigma_disparity is not None:
+            variance = variance + (scale.a * sigma_disparity) ** 2
+        depth = 1.0 / q
+        return depth, variance.sqrt() * depth * depth
+
+    def reset(self) -> None:
+        """Forget scale, frames and waiting measurements; the counts stay."""
+        self._restart(None)
+        self._filter.reset()
+        self._pending.clear()
+        self._time_ns = None
+
+    def report(self, now_ns: int) -> ScaleReport:
+        """State for diagnostics; ages are taken against ``now_ns``."""
+        C = self._filter.covariance
+        supported = self._supported_ns
+        return ScaleReport(
+            state=self._state,
+            a=self._filter.a,
+            b=self._filter.b,
+            sigma_a=math.sqrt(max(C[0, 0], 0.0)),
+            sigma_b=math.sqrt(max(C[1, 1], 0.0)),
+            relative_sigma=self._relative_sigma,
+            age=math.inf if supported is None else (now_ns - supported) * 1e-9,
+            sources=copy.deepcopy(self._sources),
+            local=False,
+            local_gain=math.nan,
+            last_reject=self._last_reject,
+            reinitialised=self._reinitialised,
+        )
+
+    def _account(self, source: str) -> SourceRecord:
+        return self._sources.setdefault(source, SourceRecord())
+
+    def _put(
+        self, source: str, stamp_ns: int, anchors: Callable[[View], Anchors | Verdict]
+    ) -> None:
+        record = self._account(source)
+        record.received += 1
+        if source not in self.config.sources:
+            record.count(Verdict.DISABLED)
+            return
+        self._pending.append(_Measurement(source, stamp_ns, anchors))
+
+    def _restart(self, sequence: int | None) -> None:
+        self._sequence = sequence
+        self._filter.restart()
+        self._views.clear()
+        self._spread.reset()
+        self._published = None
+        self._supported_ns = None
+        self._state = ScaleState.UNSCALED
+        self._relative_sigma = math.inf
+
+    def _take_measurements(self) -> bool:
+        """Fit every waiting measurement whose frame is known; whether the scale may jump."""
+        waiting, jumped = list(self._pending), False
+        self._pending.clear()
+        for measurement in waiting:
+            view = self._view_of(measurement.stamp_ns)
+            if view is None:
+                self._pending.append(measurement)
+                continue
+            offset = abs(view.stamp_ns - measurement.stamp_ns) * 1e-9
+            if offset > self.config.lidar.max_time_offset:
+                self._count(measurement.source, Verdict.TIME_OFFSET)
+                continue
+            anchors = measurement.anchors(view)
+            if isinstance(anchors, Verdict):
+                self._count(measurement.source, anchors)
+                continue
+            verdict = self._fuse(measurement.source, view, anchors)
+            jumped |= verdict is Verdict.REINITIALISED
+        return jumped
+
+    def _view_of(self, stamp_ns: int) -> View | None:
+        """The nearest frame; None when a nearer one is still to come."""
+        newest = self._views[-1]
+        half = int(_HALF_PERIOD * 1e9)
+        if len(self._views) > 1:
+            half = (newest.stamp_ns - self._views[-2].stamp_ns) // 2
+        if stamp_ns > newest.stamp_ns + half:
+            return None
+        return min(self._views, key=lambda view: abs(view.stamp_ns - stamp_ns))
+
+    def _fuse(self, source: str, view: View, anchors: Anchors) -> Verdict:
+        """Fit anchors of one frame and take the fit into the filter."""
+        d, _ = view.sample(anchors.uv)
+        known = np.isfinite(d)
+        d, anchors = d[known], anchors.take(known)
+        prior = (self._filter.a, self._filter.b) if self._filter.known else None
+        if prior is None and len(anchors) == 1:
+            prior = (1.0, 0.0)
+        fit = fit_scale(
+            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
+        )
+        if fit.verdict in USABLE and not self._positive(view, fit.slope, fit.shift):
+            fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
+        verdict = self._filter.update(fit)
+        record = self._account(source)
+        record.anchors, record.inlier_share = len(anchors), fit.inlier_share
+        record.innovation = self._filter.innovation
+        self._count(source, verdict)
+        if verdict in USABLE or verdict is Verdict.REINITIALISED:
+            record.used_ns = view.stamp_ns
+            self._supported_ns = max(view.stamp_ns, self._supported_ns or 0)
+            self._spread.add(self._filter.a * d + self._filter.b, anchors.inverse_depth)
+        if self._filter.known and len(anchors):
+            fitted = self._filter.a * d + self._filter.b
+            record.residual = float(np.median(np.abs(fitted / anchors.inverse_depth - 1.0)))
+        if verdict is Verdict.REINITIALISED:
+            self._reinitialised += 1
+        return verdict
+
+    def _positive(self, view: View, slope: float, shift: float) -> bool:
+        """Whether the map keeps nearly all pixels in front of infinity."""
+        sample = view.sampled
+        return bool(np.mean(slope * sample + shift > 0.0) >= self.config.fit.min_positive)
+
+    def _count(self, source: str, verdict: Verdict) -> None:
+        self._account(source).count(verdict)
+        if verdict not in USABLE:
+            self._last_reject = f"{source}: {verdict.value}"
+
+    def _publish(self, view: View, stamp_ns: int, jumped: bool) -> MetricScale:
+        """State machine and slew limit."""
+        self._relative_sigma = max(
+            (self._filter.relative_sigma(float(d)) for d in view.quantiles[1:]), default=math.inf
+        )
+        age = math.inf
+        if self._supported_ns is not None:
+            age = (stamp_ns - self._supported_ns) * 1e-9
+        self._state = self._next_state(age)
+        if self._state is ScaleState.UNSCALED:
+            self._published = None
+            if age > self.config.lost_after:
+                self._filter.reset()
+            return UNSCALED
+        a, b = self._filter.a, self._filter.b
+        if self._published is not None and not jumped and self.config.slew > 0.0:
+            a, b = self._slewed(a, b, (stamp_ns - (self._time_ns or stamp_ns)) * 1e-9)
+        self._published = (a, b)
+        return MetricScale(self._state, a, b, self._filter.covariance, self._supported_ns or 0)
+
+    def _next_state(self, age: float) -> ScaleState:
+        if age > self.config.lost_after or not self._filter.known:
+            return ScaleState.UNSCALED
+        if self._state is ScaleState.UNSCALED:
+            sure = self._relative_sigma <= self.config.filter.max_sigma
+            return ScaleState.METRIC if sure else ScaleState.UNSCALED
+        return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
+
+    def _slewed(self, a: float, b: float, seconds: float) -> tuple[float, float]:
+        """The filtered map, approached from the published one no faster than ``slew``."""
+        old_a, old_b = self._published or (a, b)
+        limit = self.config.slew * max(seconds, 0.0)
+        change = max(abs(math.log(a / old_a)), abs(b - old_b) / max(abs(old_b), 0.1 * old_a))
+        share = 1.0 if change <= limit else limit / change
+        return old_a * (a / old_a) ** share, old_b + share * (b - old_b)
+
+    def _relative_spread(self, q: Tensor) -> Tensor:
+        """Relative residual spread at inverse depths, linear over log q."""
+        centres, table = self._spread.table()
+        values = torch.as_tensor(table, dtype=q.dtype, device=q.device)
+        step = float(centres[1] - centres[0])
+        at = ((q.log() - float(centres[0])) / step).clamp(0.0, len(table) - 1.001)
+        at = torch.nan_to_num(at)
+        low = at.long()
+        return values[low] + (at - low) * (values[low + 1] - values[low])
+
+
+def _rigid(T: np.ndarray) -> np.ndarray:
+    """A checked rigid transform, float64 [4, 4].
+
+    Raises:
+        InputError: ``transform``.
+    """
+    T = np.asarray(T, dtype=np.float64)
+    if T.shape != (4, 4) or not np.isfinite(T).all():
+        raise InputError("transform", f"expected a finite 4x4 transform, got {list(T.shape)}")
+    if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3):
+        raise InputError("transform", "expected a rotation matrix; check the extrinsics")
+    return T
