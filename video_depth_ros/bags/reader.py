@@ -130,7 +130,7 @@ class Recording:
                 data = self._types.to_ros2(connection, raw)
                 yield Received(connection.topic, self._types.kind(connection), time_ns, data)
 
-    def first(self, topic: str) -> Any | None:
+    def first(self, topic: str) -> Any:
         """The first message of a topic, decoded; None when the topic is empty."""
         for received in self.messages([topic]):
             return self.decode(received)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every recording format is read as: a sequence of frames with what was measured beside.
+
+Everything is read when it is asked for; memory does not grow with the length of the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from video_depth_ros.bags.poses import T_BODY_OPTICAL, inverse
+from video_depth_ros.camera import Camera
+
+# Where a source has no clock, stamps start at one second: zero means "latest" to tf2.
+FIRST_STAMP_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the user says where the source does not.
+
+    Attributes:
+        intrinsics: fx, fy, cx, cy [px] of an undistorted camera; replaces the source's own.
+        hfov: horizontal field of view [deg], for an ideal camera with its centre in the middle.
+        rate: frames per second where the source has no stamps.
+    """
+
+    intrinsics: tuple[float, float, float, float] | None = None
+    hfov: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class SequenceFrame:
+    """One image and the truth that belongs to it.
+
+    Attributes:
+        stamp_ns: time of exposure.
+        rgb: uint8 [H, W, 3]; grey sources have three equal channels.
+        depth: true depth float32 [H, W] in metres, NaN unknown; None where the source has none.
+        T_world_camera: true pose of the optical frame; None where unknown.
+        file: the image file it was read from, if there is one.
+    """
+
+    stamp_ns: int
+    rgb: np.ndarray
+    depth: np.ndarray | None = None
+    T_world_camera: np.ndarray | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """LiDAR points float32 [N, 3] in the LiDAR's frame, and their intensity [N] if known."""
+
+    stamp_ns: int
+    points: np.ndarray
+    intensity: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ImuSample:
+    """Angular velocity [rad/s] and specific force [m/s^2] in the IMU's frame, each [3]."""
+
+    stamp_ns: int
+    angular_velocity: np.ndarray
+    linear_acceleration: np.ndarray
+
+
+@dataclass(frozen=True)
+class PoseSample:
+    """Pose of the robot's base in a fixed frame."""
+
+    stamp_ns: int
+    T_world_base: np.ndarray
+
+
+class SequenceReader:
+    """A sequence on disk. Formats fill in what their source has.
+
+    Attributes:
+        format: name of the format.
+        path: where it lies.
+        camera: model of the images, or None when nobody knows it.
+        frame_count: number of frames (an estimate for videos).
+        grey: the source's images are monochrome.
+        odometry_is_truth: :meth:`odometry` gives the reference poses, not a robot's own estimate.
+        T_base_camera, T_base_lidar, T_base_imu: where the sensors sit on the robot; None for a
+            sensor that is not there. Without a robot the base is the camera in REP-103's body
+            orientation.
+    """
+
+    format = ""
+    grey = False
+    odometry_is_truth = True
+
+    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        self.path = path
+        self.options = options or SourceOptions()
+        self.camera: Camera | None = None
+        self.frame_count = 0
+        self.T_base_camera: np.ndarray = T_BODY_OPTICAL
+        self.T_base_lidar: np.ndarray | None = None
+        self.T_base_imu: np.ndarray | None = None
+
+    @property
+    def T_camera_lidar(self) -> np.ndarray | None:
+        """Points of the LiDAR's frame to the optical frame."""
+        return self._in_camera(self.T_base_lidar)
+
+    @property
+    def T_camera_imu(self) -> np.ndarray | None:
+        """Points of the IMU's frame to the optical frame."""
+        return self._in_camera(self.T_base_imu)
+
+    @property
+    def T_camera_base(self) -> np.ndarray:
+        """Points of the robot's base to the optical frame."""
+        return inverse(self.T_base_camera)
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """The frames in the order of their stamps.
+
+        Raises:
+            RecordingError: a file is missing or damaged.
+        """
+        raise NotImplementedError
+
+    def scans(self) -> Iterator[Scan]:
+        """LiDAR scans in the order of their stamps; none by default."""
+        return iter(())
+
+    def imu(self) -> Iterator[ImuSample]:
+        """Inertial samples in the order of their stamps; none by default."""
+        return iter(())
+
+    def odometry(self) -> Iterator[PoseSample]:
+        """Poses of the base in the order of their stamps; none by default."""
+        return iter(())
+
+    def _in_camera(self, T_base_sensor: np.ndarray | None) -> np.ndarray | None:
+        return None if T_base_sensor is None else self.T_camera_base @ T_base_sensor

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TUM RGB-D (Sturm et al., IROS 2012): rgb.txt, depth.txt, groundtruth.txt.
+
+Depth images hold 5000 per metre, 0 means "not measured". Colour, depth and poses have stamps of
+their own and are associated by the nearest one. Poses map the camera to the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from video_depth_ros.bags.formats.base import (
+    PoseSample,
+    SequenceFrame,
+    SequenceReader,
+    SourceOptions,
+)
+from video_depth_ros.bags.formats.files import (
+    Trajectory,
+    camera_from_options,
+    nearest,
+    pose_from_cells,
+    read_depth,
+    read_rgb,
+    rows,
+    seconds_to_ns,
+)
+from video_depth_ros.camera import Camera
+from video_depth_ros.errors import RecordingError
+
+_PER_METRE = 5000.0
+_ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
+_MAX_POSE_GAP_NS = 100_000_000
+
+# Published calibrations of the three Kinects (fx, fy, cx, cy; plumb_bob), by folder name.
+_CALIBRATIONS = {
+    "freiburg1": (
+        (517.3, 516.5, 318.6, 255.3),
+        (0.2624, -0.9531, -0.0054, 0.0026, 1.1633),
+    ),
+    "freiburg2": (
+        (520.9, 521.0, 325.1, 249.7),
+        (0.2312, -0.7849, -0.0033, -0.0001, 0.9172),
+    ),
+    "freiburg3": ((535.4, 539.2, 320.1, 247.6), ()),
+}
+_DEFAULT = (525.0, 525.0, 319.5, 239.5)  # the data set's "ROS default" camera
+
+
+class TumRgbd(SequenceReader):
+    """One sequence folder of TUM RGB-D, or of anything that follows its layout."""
+
+    format = "tum_rgbd"
+
+    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        super().__init__(path, options)
+        if not self.matches(path):
+            raise RecordingError(f"{path} is not a TUM RGB-D sequence: expected rgb.txt in it")
+        self._rgb = _listing(path / "rgb.txt")
+        if not self._rgb:
+            raise RecordingError(f"{path / 'rgb.txt'} lists no image")
+        depth_list = path / "depth.txt"
+        self._depth = _listing(depth_list) if depth_list.exists() else []
+        self._depth_stamps = [stamp for stamp, _ in self._depth]
+        self._trajectory = self._read_trajectory()
+        height, width = read_rgb(path / self._rgb[0][1]).shape[:2]
+        self.camera = camera_from_options(self.options, width, height) or self._camera(
+            width, height
+        )
+        self.frame_count = len(self._rgb)
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether a path looks like this format."""
+        return (path / "rgb.txt").is_file()
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """Colour with the nearest depth image and the pose at that time."""
+        for stamp_ns, name in self._rgb:
+            index = nearest(self._depth_stamps, stamp_ns, _ASSOCIATION_NS)
+            depth = None
+            if index is not None:
+                depth = read_depth(self.path / self._depth[index][1], _PER_METRE)
+            pose = self._trajectory.at(stamp_ns)
+            file = self.path / name
+            yield SequenceFrame(stamp_ns, read_rgb(file), depth, pose, file)
+
+    def odometry(self) -> Iterator[PoseSample]:
+        """The motion capture's poses, of the base."""
+        for stamp_ns, pose in zip(self._trajectory.stamps, self._trajectory.poses, strict=True):
+            yield PoseSample(stamp_ns, pose @ self.T_camera_base)
+
+    def _read_trajectory(self) -> Trajectory:
+        stamps, poses = [], []
+        file = self.path / "groundtruth.txt"
+        if file.exists():
+            for cells in rows(file, 8):
+                pose = pose_from_cells(file, cells[1:8])
+                if pose is not None:
+                    stamps.append(seconds_to_ns(cells[0]))
+                    poses.append(pose)
+        return Trajectory(stamps, poses, _MAX_POSE_GAP_NS)
+
+    def _camera(self, width: int, height: int) -> Camera:
+        for name, (intrinsics, distortion) in _CALIBRATIONS.items():
+            if name in self.path.resolve().name:
+                model = "plumb_bob" if distortion else "none"
+                return Camera(width, height, *intrinsics, model, distortion)
+        scale = width / 640.0
+        fx, fy, cx, cy = _DEFAULT
+        return Camera(
+            width,
+            height,
+            fx * scale,
+            fy * scale,
+            (cx + 0.5) * scale - 0.5,
+            (cy + 0.5) * scale - 0.5,
+        )
+
+
+def _listing(path: Path) -> list[tuple[int, str]]:
+    """(stamp, file name) of every line, in the order of time."""
+    return sorted((seconds_to_ns(cells[0]), cells[1]) for cells in rows(path, 2))
