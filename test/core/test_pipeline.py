@@ -177,10 +177,10 @@ def test_a_new_image_size_opens_a_new_session(pipeline, luminance):
     regressor = luminance()
     depth = pipeline(regressor)
     run(depth, frames(5))
-    bigger = [Frame(image(i, 128, 160), (2000 + 50 * i) * MS, None) for i in range(5)]
+    bigger = [Frame(image(i, 128, 128), (2000 + 50 * i) * MS, None) for i in range(5)]
     estimates = run(depth, bigger[:1])
     assert len(regressor.opened) == 2
-    assert "128x96 -> 160x128" in depth.report(0).last_reset
+    assert "128x96 -> 128x128" in depth.report(0).last_reset
     assert estimates[0].disparity.shape == regressor.opened[1]
 
 
