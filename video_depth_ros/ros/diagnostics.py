@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/diagnostics: what comes in, what the network does, the metric scale, what goes out.
+
+Built by hand rather than by diagnostic_updater, whose frequency tasks keep a clock of their own
+that is wrong under simulated time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from video_depth_ros.frames import ScaleState
+from video_depth_ros.ros.conversions import time_of
+from video_depth_ros.ros.node_config import DepthNodeConfig
+from video_depth_ros.ros.worker import HOW_TO_SCALE, MAX_FAILURES, WorkerStatus
+
+OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
+ERROR, STALE = DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything the diagnostics look at, gathered at one moment.
+
+    Attributes:
+        now_ns: the node's clock; 0 while simulated time has not begun.
+        state: label of the lifecycle state.
+        config: the configuration in force.
+        counts: all counters since the node was configured.
+        image_topic: resolved name of the image topic in use.
+        publishers: how many publish on it.
+        image_age: seconds since the last image came, None before the first.
+        active_for: seconds since activation.
+        camera_info_topic: its resolved name.
+        camera_info_seen: whether any camera_info has come.
+        share: share of arriving images that is used.
+        device: name of the device that runs the network.
+        subscribers: number of subscribers by output.
+        worker: the worker's own status, None while unconfigured.
+    """
+
+    now_ns: int
+    state: str
+    config: DepthNodeConfig
+    counts: Mapping[str, int]
+    image_topic: str
+    publishers: int
+    image_age: float | None
+    active_for: float
+    camera_info_topic: str
+    camera_info_seen: bool
+    share: float
+    device: str
+    subscribers: Mapping[str, int]
+    worker: WorkerStatus | None
+
+
+class Diagnostics:
+    """Turns observations into messages; keeps what rates are computed from."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last_counts: Mapping[str, int] = {}
+        self._last_time = time.monotonic()
+
+    def message(self, now: Observation) -> DiagnosticArray:
+        """The array of four statuses: input, inference, scale, output."""
+        elapsed = max(time.monotonic() - self._last_time, 1e-3)
+        before = self._last_counts
+        grown = {k: v - before.get(k, 0) for k, v in now.counts.items()}
+        self._last_counts, self._last_time = dict(now.counts), time.monotonic()
+        array = DiagnosticArray()
+        array.header.stamp = time_of(now.now_ns)
+        statuses = [
+            self._input(now, grown, elapsed),
+            self._inference(now),
+            self._scale(now),
+            self._output(now, grown, elapsed),
+        ]
+        if now.state != "active":
+            for status in statuses:
+                if status.level != ERROR:  # why the network was stopped stays to be seen
+                    status.level, status.message = OK, now.state
+        array.status = statuses
+        return array
+
+    def _input(
+        self, now: Observation, grown: Mapping[str, int], elapsed: float
+    ) -> DiagnosticStatus:
+        refused = {k: n for k, n in grown.items() if k.startswith("dropped.") and n > 0}
+        level, text = OK, "images arrive"
+        info_wait = now.config.input.camera_info_timeout
+        if now.now_ns == 0:
+            level, text = WARN, "waiting for /clock: use_sim_time is set and no time has come"
+        elif now.active_for > now.config.input.timeout and (
+            now.image_age is None or now.image_age > now.config.input.timeout
+        ):
+            since = "since activation" if now.image_age is None else f"for {now.image_age:.1f} s"
+            level, text = STALE, f"no image {since} on {now.image_topic}"
+            if now.publishers == 0:
+                text += ": nobody publishes there; check the remapping and the camera driver"
+            else:
+                text += f" although {now.publishers} publish there; check QoS and the network"
+        elif refused:
+            reasons = ", ".join(f"{k.removeprefix('dropped.')} x{n}" for k, n in refused.items())
+            level, text = WARN, f"inputs refused: {reasons}"
+        elif now.publishers > 1:
+            level, text = (
+                WARN,
+                f"{now.publishers} publishers on {now.image_topic}; one is expected",
+            )
+        elif now.worker is not None and now.worker.camera_problem:
+            level, text = WARN, now.worker.camera_problem
+        elif not now.camera_info_seen and now.active_for > info_wait:
+            level, text = WARN, f"no camera_info on {now.camera_info_topic} after {info_wait:g} s"
+        values = {
+            "topic": now.image_topic,
+            "publishers": now.publishers,
+            "rate": f"{grown.get('images', 0) / elapsed:.2f}",
+            "share_used": f"{now.share:.3f}",
+            "last_image_age": "never" if now.image_age is None else f"{now.image_age:.3f}",
+            **{k: now.counts.get(k, 0) for k in ("images", "used", "decimated", "overload")},
+            **{k: v for k, v in now.counts.items() if k.startswith("dropped.")},
+            **{k: v for k, v in now.counts.items() if k.endswith("_overload")},
+            "inactive": now.counts.get("inactive", 0),
+            "unsubscribed": now.counts.get("unsubscribed", 0),
+            "discarded": now.counts.get("discarded", 0),
+        }
+        return self._status("input", now, level, text, values)
+
+    def _inference(self, now: Observation) -> DiagnosticStatus:
+        worker = now.worker
+        if worker is None:
+            return self._status("inference", now, OK, now.state, {})
+        report = worker.report
+        level, text = OK, "runs"
+        if worker.failures:
+            level = ERROR if worker.failures >= MAX_FAILURES else WARN
+            text = f"{worker.failures} failures in a row: {worker.failure}"
+        values: dict[str, object] = {
+            "regressor": now.config.regressor.name,
+            "input_size": "{1}x{0}".format(*report.input_size),
+            "regressor_size": "{1}x{0}".format(*report.regressor_size),
+            "frames": report.frames,
+            "estimates": report.estimates,
+            "resets": report.resets,
+            "last_reset": report.last_reset,
+            "sequence": report.sequence,
+        }
+        if worker.latencies_ms:
+            p50, p95 = np.percentile(worker.latencies_ms, [50, 95])
+            values["latency_ms_p50"] = f"{p50:.1f}"
+            values["latency_ms_p95"] = f"{p95:.1f}"
+            values["latency_ms_max"] = f"{max(worker.latencies_ms):.1f}"
+        return self._status("inference", now, level, text, values)
+
+    def _scale(self, now: Observation) -> DiagnosticStatus:
+        if now.worker is None:
+            return self._status("scale", now, OK, now.state, {})
+        scale = now.worker.report.scale
+        state = scale.state
+        texts = {
+            ScaleState.METRIC: (OK, "metric"),
+            ScaleState.STALE: (
+                WARN,
+                "stale: the last scale is held, its source has fallen silent",
+            ),
+            ScaleState.UNSCALED: (WARN, f"unscaled: {HOW_TO_SCALE}"),
+        }
+        level, text = texts[state]
+        return self._status("scale", now, level, text, {"state": state.value})
+
+    def _output(
+        self, now: Observation, grown: Mapping[str, int], elapsed: float
+    ) -> DiagnosticStatus:
+        values: dict[str, object] = {"estimates": now.counts.get("estimates", 0)}
+        for topic, number in now.subscribers.items():
+            values[f"{topic}.subscribers"] = number
+            values[f"{topic}.rate"] = f"{grown.get(topic, 0) / elapsed:.2f}"
+        any_subscriber = any(now.subscribers.values())
+        text = "publishes" if any_subscriber else "nobody subscribes: nothing is computed"
+        return self._status("output", now, OK, text, values)
+
+    def _status(
+        self, part: str, now: Observation, level: bytes, text: str, values: Mapping[str, object]
+    ) -> DiagnosticStatus:
+        status = DiagnosticStatus()
+        status.level = level
+        status.name = f"{self._name}: {part}"
+        status.message = text
+        status.hardware_id = now.device
+        status.values = [KeyValue(key=k, value=str(v)) for k, v in values.items()]
+        return status

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the executor's callbacks to the worker: bounded, newest wins, evenly decimated.
+
+Callbacks only hand messages over. When the network is slower than the camera, images are left
+out evenly instead of in bursts between two runs of the network: of the images that arrive, the
+share that the network can take is accepted, and spacings differ by at most one camera period.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+_MARGIN = 1.05  # capacity is planned this much below the measured throughput
+_COSTS = 12  # accepted images over which the cost of one is averaged: whole groups of 4
+_WARM_UP = 5  # first images whose cost is not typical: compilation, allocation
+_MEASUREMENTS = {"camera_info": 4, "points": 20, "sparse_depth": 20, "odom": 2000, "imu": 8000}
+
+
+class Counters:
+    """Named event counts, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count one more."""
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + number
+
+    def snapshot(self) -> dict[str, int]:
+        """All counts so far, by name."""
+        with self._lock:
+            return dict(sorted(self._counts.items()))
+
+
+class Decimator:
+    """Chooses which arriving images are used; even in time, adapting to cost and arrival rate."""
+
+    def __init__(self, max_rate: float = 0.0) -> None:
+        self.max_rate = max_rate
+        self._period: float | None = None
+        self._last: float | None = None
+        self._costs: deque[float] = deque(maxlen=_COSTS)
+        self._credit = 1.0
+        self._warm_up = _WARM_UP
+
+    @property
+    def share(self) -> float:
+        """The share of arriving images that is used now, 0 to 1."""
+        if self._period is None:
+            return 1.0
+        cost = _MARGIN * sum(self._costs) / len(self._costs) if len(self._costs) >= 4 else 0.0
+        if self.max_rate > 0.0:
+            cost = max(cost, 1.0 / self.max_rate)
+        return 1.0 if cost <= self._period else self._period / cost
+
+    def accept(self, now: float) -> bool:
+        """Whether the image that arrives ``now`` [s] is used."""
+        if self._last is not None and 0.0 < now - self._last < 1.0:
+            interval = now - self._last
+            old = interval if self._period is None else self._period
+            self._period = old + 0.1 * (interval - old)
+        self._last = now
+        self._credit = min(self._credit + self.share, 1.0 + 1e-9)
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def spent(self, seconds: float) -> None:
+        """Time that the worker spent on one accepted image."""
+        if self._warm_up:
+            self._warm_up -= 1
+        else:
+            self._costs.append(seconds)
+
+
+@dataclass
+class Batch:
+    """What the worker does next, in this order."""
+
+    commands: list[Callable[[], None]] = field(default_factory=list)
+    measurements: list[tuple[str, Any]] = field(default_factory=list)
+    frame: Any = None
+    arrival: float = 0.0  # time.monotonic() of the frame
+
+
+class Handover:
+    """The queues between callbacks and worker.
+
+    Args:
+        counters: drops are counted here: ``decimated``, ``overload``, ``inactive`` and
+            ``<measurement>_overload``.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._changed = threading.Condition()
+        self._commands: list[Callable[[], None]] = []
+        self._measurements: dict[str, deque[Any]] = {name: deque() for name in _MEASUREMENTS}
+        self._frames: deque[tuple[Any, float]] = deque()
+        self._closed = False
+        self.open = False  # whether images and measurements are taken
+        self.capacity = 1  # images that may wait
+        self.decimator = Decimator()
+
+    def offer_frame(self, message: Any) -> None:
+        """An image has come."""
+        now = time.monotonic()
+        with self._changed:
+            if not self.open:
+                self._counters.add("inactive")
+                return
+            if not self.decimator.accept(now):
+                self._counters.add("decimated")
+                return
+            self._frames.append((message, now))
+            while len(self._frames) > self.capacity:
+                self._frames.popleft()
+                self._counters.add("overload")
+            self._changed.notify()
+
+    def offer(self, kind: str, message: Any) -> None:
+        """Anything but an image has come: camera_info, points, sparse_depth, odom or imu."""
+        with self._changed:
+            if not self.open and kind != "camera_info":
+                return
+            queue = self._measurements[kind]
+            queue.append(message)
+            if len(queue) > _MEASUREMENTS[kind]:
+                queue.popleft()
+                if kind != "camera_info":  # the newest says it all
+                    self._counters.add(f"{kind}_overload")
+
+    def command(self, action: Callable[[], None]) -> None:
+        """Have the worker call ``action`` before anything that comes later."""
+        with self._changed:
+            self._commands.append(action)
+            self._changed.notify()
+
+    def clear(self) -> None:
+        """Drop everything that waits, but for camera_info, which does not age."""
+        with self._changed:
+            self._frames.clear()
+            for kind, queue in self._measurements.items():
+                if kind != "camera_info":
+                    queue.clear()
+
+    def close(self) -> None:
+        """End the worker's loop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self, timeout: float) -> Batch | None:
+        """The next work; an empty batch after ``timeout`` seconds, None when closed.
+
+        Measurements are handed out with the image or command that they precede.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._commands or self._frames, timeout)
+            if self._closed:
+                return None
+            batch = Batch(commands=self._commands)
+            self._commands = []
+            for kind, queue in self._measurements.items():
+                batch.measurements += [(kind, message) for message in queue]
+                queue.clear()
+            if self._frames:
+                batch.frame, batch.arrival = self._frames.popleft()
+            return batch

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's inputs: topic names, QoS, and subscriptions that only hand messages over."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
+
+from video_depth_ros.ros.handover import Counters, Handover
+
+_MEASUREMENTS = {
+    "camera_info": (CameraInfo, 5),
+    "points": (PointCloud2, 5),
+    "sparse_depth": (Image, 5),
+    "odom": (Odometry, 50),
+    "imu": (Imu, 200),
+}
+
+
+def sibling(topic: str, name: str) -> str:
+    """The topic ``name`` beside ``topic``: /camera/camera_info beside /camera/image_raw."""
+    return f"{topic.rsplit('/', 1)[0]}/{name}"
+
+
+def input_topics(node: Node) -> dict[str, str]:
+    """Full names of all inputs after remapping.
+
+    ``image/compressed`` and ``camera_info`` follow the image topic unless they are remapped
+    themselves: <image>/compressed, and camera_info beside the image.
+    """
+    prefix = node.get_namespace().rstrip("/")
+    topics = {
+        name: node.resolve_topic_name(name)
+        for name in ("image", "image/compressed", *_MEASUREMENTS)
+    }
+    if topics["image/compressed"] == f"{prefix}/image/compressed":
+        topics["image/compressed"] = f"{topics['image']}/compressed"
+    if topics["camera_info"] == f"{prefix}/camera_info":
+        topics["camera_info"] = sibling(topics["image"], "camera_info")
+    return topics
+
+
+class Inputs:
+    """Subscriptions, made when the node is configured.
+
+    Best effort: such a subscriber hears every publisher, reliable or not (REP-2003).
+    """
+
+    def __init__(self, node: Node, handover: Handover, counters: Counters, transport: str) -> None:
+        self._node = node
+        self._handover = handover
+        self._counters = counters
+        self._transport = transport
+        self.topics = input_topics(node)
+        self.last_image: float | None = None  # time.monotonic() of the newest image
+        self.camera_info_seen = False
+        self._subscriptions = [
+            self._subscribe(kind, self.topics[name], depth, self._receiver(name))
+            for name, (kind, depth) in _MEASUREMENTS.items()
+        ]
+        self.image_topic = ""
+        self._image: Subscription | None = None
+        self._use("image/compressed" if transport == "compressed" else "image")
+
+    def destroy(self) -> None:
+        """End all subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        if self._image is not None:
+            self._node.destroy_subscription(self._image)
+            self._image = None
+
+    def publishers(self) -> int:
+        """How many publish on the image topic in use."""
+        return int(self._node.count_publishers(self.image_topic))
+
+    def choose_transport(self) -> None:
+        """With transport auto: compressed images when nobody publishes raw ones, and back."""
+        if self._transport != "auto":
+            return
+        raw = self._node.count_publishers(self.topics["image"])
+        compressed = self._node.count_publishers(self.topics["image/compressed"])
+        wanted = "image/compressed" if compressed and not raw else "image"
+        if self.topics[wanted] != self.image_topic and (raw or compressed):
+            self._use(wanted)
+
+    def _use(self, name: str) -> None:
+        if self._image is not None:
+            self._node.destroy_subscription(self._image)
+        kind = Image if name == "image" else CompressedImage
+        self.image_topic = self.topics[name]
+        self._image = self._subscribe(kind, self.image_topic, 5, self._on_image)
+        self._node.get_logger().info(f"images are taken from {self.image_topic}")
+
+    def _subscribe(self, kind: Any, topic: str, depth: int, callback: Any) -> Subscription:
+        def incompatible(event: Any) -> None:
+            self._node.get_logger().warning(
+                f"a publisher on {topic} offers an incompatible QoS ({event.last_policy_kind}); "
+                f"override it with qos_overrides.{topic}.subscription.*"
+            )
+
+        return self._node.create_subscription(
+            kind,
+            topic,
+            callback,
+            QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _on_image(self, message: Any) -> None:
+        self.last_image = time.monotonic()
+        self._counters.add("images")
+        self._handover.offer_frame(message)
+
+    def _receiver(self, name: str) -> Any:
+        if name == "camera_info":
+            return self._on_camera_info
+
+        def receive(message: Any) -> None:
+            self._counters.add(name)
+            self._handover.offer(name, message)
+
+        return receive
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self.camera_info_seen = True
+        self._handover.offer("camera_info", message)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's outputs. What nobody subscribes to is not computed; what one frame yields carries
+one identical header: the stamp and frame_id of its source image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from video_depth_ros.camera import Camera
+from video_depth_ros.frames import DepthEstimate
+from video_depth_ros.ros import conversions
+from video_depth_ros.ros.handover import Counters
+from video_depth_ros.ros.node_config import OutputConfig
+
+# name -> message type; metric topics are silent while the scale is unknown
+METRIC = {
+    "depth/image": Image,
+    "depth/sigma": Image,
+    "depth/camera_info": CameraInfo,
+    "depth/points": PointCloud2,
+}
+RELATIVE = {"depth/disparity": Image, "depth/image_color": Image}
+
+# REP-2003 and practice: a best-effort publisher is invisible to reliable subscribers
+OUTPUT_QOS = QoSProfile(depth=2, reliability=QoSReliabilityPolicy.RELIABLE)
+
+
+class Outputs:
+    """Publishers and what is published on them. Published on by the worker alone."""
+
+    def __init__(self, node: LifecycleNode, counters: Counters) -> None:
+        self._node = node
+        self._counters = counters
+        self._publishers = {
+            name: node.create_lifecycle_publisher(
+                kind,
+                name,
+                OUTPUT_QOS,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            for name, kind in {**METRIC, **RELATIVE}.items()
+        }
+        self._camera: Camera | None = None
+        self._colour_range: tuple[int, float, float] | None = None
+        self._last_cloud_ns: int | None = None
+
+    def destroy(self) -> None:
+        """Destroy the publishers; the worker must have ended."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def subscribers(self) -> dict[str, int]:
+        """Number of subscribers by topic."""
+        return {name: p.get_subscription_count() for name, p in self._publishers.items()}
+
+    def wanted(self) -> bool:
+        """Whether any output has a subscriber."""
+        return any(p.get_subscription_count() for p in self._publishers.values())
+
+    def metric_wanted(self) -> bool:
+        """Whether an output that needs the metric scale has a subscriber."""
+        return any(self._publishers[name].get_subscription_count() for name in METRIC)
+
+    def publish(self, estimate: DepthEstimate, frame_id: str, config: OutputConfig) -> None:
+        """Publish whatever of one estimate somebody subscribes to."""
+        header = conversions.header_of(estimate.stamp_ns, frame_id)
+        self._publish("depth/disparity", lambda: self._disparity(header, estimate))
+        self._publish("depth/image_color", lambda: self._colour(header, estimate))
+        if estimate.depth is None:
+            return
+        depth = estimate.depth.float().cpu().numpy()
+        encoding = config.encoding
+        self._publish("depth/image", lambda: conversions.depth_message(header, depth, encoding))
+        if estimate.sigma is not None:
+            sigma = estimate.sigma
+            self._publish(
+                "depth/sigma",
+                lambda: conversions.image_message(header, sigma.float().cpu().numpy(), "32FC1"),
+            )
+        camera = self._with_cached_rays(estimate.camera)
+        if camera is None:
+            return
+        self._publish("depth/camera_info", lambda: conversions.camera_info_message(header, camera))
+        if self._cloud_due(estimate.stamp_ns, config.cloud_max_rate):
+            self._publish(
+                "depth/points", lambda: self._cloud(header, estimate, depth, camera, config)
+            )
+
+    def _publish(self, name: str, make: Callable[[], Any]) -> None:
+        publisher = self._publishers[name]
+        if publisher.get_subscription_count():
+            publisher.publish(make())
+            self._counters.add(name)
+
+    def _disparity(self, header: Header, estimate: DepthEstimate) -> Image:
+        disparity = estimate.disparity.float().cpu().numpy()
+        return conversions.image_message(header, disparity, "32FC1")
+
+    def _colour(self, header: Header, estimate: DepthEstimate) -> Image:
+        """The colour range follows the scene slowly, so that colours do not flicker."""
+        disparity = estimate.disparity.float().cpu().numpy()
+        finite = disparity[np.isfinite(disparity)]
+        low, high = np.percentile(finite, [2, 98]) if finite.size else (0.0, 1.0)
+        if self._colour_range is not None and self._colour_range[0] == estimate.sequence:
+            _, old_low, old_high = self._colour_range
+            low, high = old_low + 0.1 * (low - old_low), old_high + 0.1 * (high - old_high)
+        self._colour_range = (estimate.sequence, float(low), float(high))
+        rgb = conversions.colour_of(disparity, float(low), float(high))
+        return conversions.image_message(header, rgb, "rgb8")
+
+    def _cloud(
+        self,
+        header: Header,
+        estimate: DepthEstimate,
+        depth: np.ndarray,
+        camera: Camera,
+        config: OutputConfig,
+    ) -> PointCloud2:
+        if config.cloud_max_sigma > 0.0 and estimate.sigma is not None:
+            sigma = estimate.sigma.float().cpu().numpy()
+            depth = np.where(sigma <= config.cloud_max_sigma * depth, depth, np.nan)
+        step = config.cloud_decimation
+        rays = camera.rays()[::step, ::step]
+        points = (rays * depth[::step, ::step, None]).astype(np.float32)
+        points[~np.isfinite(points).all(axis=2)] = np.nan
+        rgb = estimate.rgb.cpu().numpy()[::step, ::step]
+        return conversions.cloud_message(header, points, rgb)
+
+    def _cloud_due(self, stamp_ns: int, max_rate: float) -> bool:
+        last = self._last_cloud_ns
+        if max_rate > 0.0 and last is not None and 0 <= (stamp_ns - last) * 1e-9 * max_rate < 0.99:
+            return False
+        self._last_cloud_ns = stamp_ns
+        return True
+
+    def _with_cached_rays(self, camera: Camera | None) -> Camera | None:
+        """An equal camera keeps the rays that it has already computed."""
+        if camera is None:
+            return None
+        if self._camera != camera:
+            self._camera = camera
+        return self._camera

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where sensors sit, seen from the camera's optical frame: from parameters or from TF.
+
+A pose given as a parameter wins. Otherwise TF is asked through tf2_ros where that is installed.
+Neither gives: the measurement cannot be used, and the error names both frames and the parameter.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from video_depth_ros.bags.poses import transform
+from video_depth_ros.errors import ConfigError, InputError
+from video_depth_ros.ros.node_config import ExtrinsicsConfig
+
+
+class TransformSource(Protocol):
+    """Something that knows the frames of a robot."""
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """T_target_source, float64 [4, 4], at a time.
+
+        Raises:
+            InputError: ``transform`` when it is not known.
+        """
+
+
+def pose_matrix(numbers: Sequence[float], name: str) -> np.ndarray | None:
+    """T [4, 4] from x y z qx qy qz qw, or None when all are zero.
+
+    Raises:
+        ConfigError: not seven finite numbers, or a quaternion that is not of unit length.
+    """
+    if len(numbers) != 7:
+        raise ConfigError(f"parameter {name}: expected 7 numbers, got {len(numbers)}")
+    values = np.asarray(numbers, dtype=np.float64)
+    if not values.any():
+        return None
+    norm = float(np.linalg.norm(values[3:]))
+    if not np.isfinite(values).all() or abs(norm - 1.0) > 1e-2:
+        raise ConfigError(
+            f"parameter {name}: expected x y z and a unit quaternion qx qy qz qw, got "
+            f"{list(numbers)} whose quaternion has length {norm:.3g}"
+        )
+    return transform(values[:3], values[3:])
+
+
+class Transforms:
+    """T_camera_sensor of the node's sensors.
+
+    Args:
+        config: poses given as parameters.
+        tf: TF, or None where tf2_ros is not installed.
+
+    Raises:
+        ConfigError: a pose parameter that is not one.
+    """
+
+    def __init__(self, config: ExtrinsicsConfig, tf: TransformSource | None) -> None:
+        self._given = {
+            "points": pose_matrix(config.points, "extrinsics.points"),
+            "imu": pose_matrix(config.imu, "extrinsics.imu"),
+            "base": pose_matrix(config.base, "extrinsics.base"),
+        }
+        self._tf = tf
+
+    def camera_from(self, sensor: str, camera: str, frame: str, stamp_ns: int) -> np.ndarray:
+        """T_camera_sensor, float64 [4, 4].
+
+        Args:
+            sensor: points, imu or base.
+            camera: frame_id of the images.
+            frame: frame_id of the sensor's messages.
+            stamp_ns: time of the measurement.
+
+        Raises:
+            InputError: ``transform``, naming both frames and what to do.
+        """
+        given = self._given[sensor]
+        if given is not None:
+            return given
+        if camera == frame and camera:
+            return np.eye(4)
+        if self._tf is None:
+            raise InputError(
+                "transform",
+                f"no transform from {frame!r} to {camera!r}: tf2_ros is not installed; set the "
+                f"parameter extrinsics.{sensor}",
+            )
+        try:
+            return self._tf.lookup(camera, frame, stamp_ns)
+        except InputError as error:
+            raise InputError(
+                "transform", f"{error}; publish it on /tf_static or set extrinsics.{sensor}"
+            ) from error
+
+
+class TfSource:
+    """TF by tf2_ros. At a stamp for which TF has no data the newest transform is taken: sensors
+    are mounted rigidly, and a LiDAR's scan often comes before the matching /tf."""
+
+    def __init__(self, node: Any, tf2_ros: Any) -> None:
+        self._tf2_ros = tf2_ros
+        self._buffer = tf2_ros.Buffer(node=node)
+        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """See :class:`TransformSource`."""
+        from rclpy.time import Time
+
+        try:
+            try:
+                found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
+            except self._tf2_ros.ExtrapolationException:
+                found = self._buffer.lookup_transform(target, source, Time())
+        except self._tf2_ros.TransformException as error:
+            raise InputError(
+                "transform",
+                f"no transform from {source!r} to {target!r}: {type(error).__name__}: {error}",
+            ) from error
+        return transform_matrix(found.transform)
+
+    def clear(self) -> None:
+        """Forget everything: time has moved back."""
+        self._buffer.clear()
+
+
+def transform_matrix(message: Any) -> np.ndarray:
+    """T [4, 4] of a ``geometry_msgs/Transform``, by tf_transformations where it is installed."""
+    t, q = message.translation, message.rotation
+    try:
+        tf_transformations = importlib.import_module("tf_transformations")
+    except ImportError:
+        return transform(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+    T = np.array(tf_transformations.quaternion_matrix([q.x, q.y, q.z, q.w]), dtype=np.float64)
+    T[:3, 3] = (t.x, t.y, t.z)
+    return T
+
+
+def tf_source(node: Any) -> TfSource | None:
+    """TF for a node, or None where tf2_ros is not installed."""
+    try:
+        tf2_ros = importlib.import_module("tf2_ros")
+    except ImportError:
+        return None
+    return TfSource(node, tf2_ros)

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that owns the device: takes what the callbacks handed over, runs the pipeline,
+publishes. Every fault of an input or of the network has a name here and is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from video_depth_ros.bags.messages import pose_of, vector_of
+from video_depth_ros.errors import InputError, RegressorError
+from video_depth_ros.frames import DepthEstimate, Frame
+from video_depth_ros.pipeline import DepthPipeline, PipelineReport
+from video_depth_ros.ros import conversions
+from video_depth_ros.ros.camera_source import CameraSource
+from video_depth_ros.ros.handover import Batch, Counters, Handover
+from video_depth_ros.ros.log import Throttle
+from video_depth_ros.ros.node_config import DepthNodeConfig
+from video_depth_ros.ros.outputs import Outputs
+from video_depth_ros.ros.transforms import Transforms
+
+MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
+_REPORT_EVERY = 0.25  # s, while nothing arrives
+_LATENCIES = 200
+
+HOW_TO_SCALE = (
+    "the depth has no metric scale yet: depth/image, depth/points, depth/sigma and "
+    "depth/camera_info stay silent. A scale comes from a LiDAR on 'points', a depth sensor on "
+    "'sparse_depth', wheel odometry on 'odom' or an IMU on 'imu', together with camera_info and "
+    "the sensor's mounting (TF or extrinsics.*). depth/disparity needs none of it"
+)
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What the diagnostics show of the worker; replaced whole, never changed.
+
+    Attributes:
+        report: the pipeline's own.
+        latencies_ms: from an image's arrival to its publication, newest last.
+        failures: of the network, in a row.
+        failure: the newest failure's message, or empty.
+        camera_problem: why there is no usable camera model, or empty.
+        has_camera: whether the newest image had a camera model.
+    """
+
+    report: PipelineReport
+    latencies_ms: tuple[float, ...] = ()
+    failures: int = 0
+    failure: str = ""
+    camera_problem: str = ""
+    has_camera: bool = False
+
+
+class Worker:
+    """Runs the pipeline on a thread of its own.
+
+    Args:
+        pipeline: owned by the worker from now on.
+        outputs: published on by the worker alone.
+        transforms: mounting of the sensors.
+        camera: camera model of the images.
+        counters: drops and publications.
+        logger: the node's.
+        config: a function that gives the current configuration; asked between frames.
+        on_fatal: called from the worker with the reason when the network cannot go on; ``True``
+            when the device is lost and only a new process helps.
+    """
+
+    def __init__(
+        self,
+        pipeline: DepthPipeline,
+        outputs: Outputs,
+        transforms: Transforms,
+        camera: CameraSource,
+        counters: Counters,
+        logger: Any,
+        config: Callable[[], DepthNodeConfig],
+        on_fatal: Callable[[str, bool], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._outputs = outputs
+        self._transforms = transforms
+        self._camera = camera
+        self._counters = counters
+        self._logger = logger
+        self._config = config
+        self._on_fatal = on_fatal
+        self._throttle = Throttle()
+        self._warned: set[str] = set()
+        self._frame_id = ""
+        self._newest_ns = 0
+        self._newest_at = 0.0
+        self._arrivals: dict[int, float] = {}
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._failures = 0
+        self._failure = ""
+        self._has_camera = False
+        self._generation = 0
+        self._frame_generation = 0
+        self.handover = Handover(counters)
+        spec = pipeline.regressor.spec
+        by_group = pipeline.config.stream.latency == "group"
+        self.handover.capacity = spec.group + 1 if by_group else 1
+        self.status = WorkerStatus(pipeline.report(0))
+        self._thread = threading.Thread(target=self._run, name="depth_worker", daemon=True)
+        self._thread.start()
+
+    def open(self) -> None:
+        """Take inputs, with a window that starts anew."""
+        self.handover.clear()
+        self.handover.command(self._begin)
+        self.handover.open = True
+
+    def close(self) -> None:
+        """Stop output at once: what is being computed now will not be published."""
+        self.handover.open = False
+        self._generation += 1
+        self.handover.clear()
+
+    def reset(self, reason: str) -> None:
+        """Start stream and scale anew before anything that arrives from now on."""
+        self._generation += 1
+        self.handover.clear()
+        self.handover.command(lambda: self._reset(reason))
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread; returns whether it ended in time."""
+        self.close()
+        self.handover.close()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            batch = self.handover.take(_REPORT_EVERY)
+            if batch is None:
+                return
+            try:
+                self._work(batch)
+                self._update_status()
+            except Exception as error:
+                self._failed("internal", error)
+                with contextlib.suppress(Exception):
+                    self._pipeline.reset("internal error")
+
+    def _work(self, batch: Batch) -> None:
+        self._frame_generation = self._generation
+        if batch.frame is not None:
+            self._frame_id = batch.frame.header.frame_id
+        for command in batch.commands:
+            command()
+        for kind, message in batch.measurements:
+            self._guard(kind, lambda k=kind, m=message: self._measure(k, m))
+        if batch.frame is None:
+            return
+        began = time.monotonic()
+        self._guard("image", lambda: self._frame(batch.frame, batch.arrival))
+        self.handover.decimator.spent(time.monotonic() - began)
+
+    def _begin(self) -> None:
+        self._failures, self._failure = 0, ""
+        self._throttle.reset()
+        self._warned.clear()
+        self._reset("activated")
+
+    def _reset(self, reason: str) -> None:
+        self._arrivals.clear()
+        self._pipeline.reset(reason)
+
+    def _guard(self, what: str, action: Callable[[], None]) -> None:
+        """Run one step; an unusable input is dropped, counted and logged now and then."""
+        try:
+            action()
+        except InputError as error:
+            self._drop(what, error)
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            self._pipeline.reset("out of device memory")
+            self._failed("out_of_memory", error)
+        except RegressorError as error:
+            self._failed("regressor", error)
+
+    def _drop(self, what: str, error: InputError) -> None:
+        name = error.reason if what == "image" else f"{what}_{error.reason}"
+        self._counters.add(f"dropped.{name}")
+        if self._throttle.passes(name):
+            self._logger.error(f"{what} dropped ({error.reason}): {error}")
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._counters.add(f"dropped.{name}")
+        self._failures += 1
+        self._failure = f"{type(error).__name__}: {error}"
+        lost = "CUDA error" in str(error)  # the context cannot be used again in this process
+        if self._throttle.passes(name):
+            trace = "".join(traceback.format_exception(error)) if name == "internal" else ""
+            self._logger.error(f"a frame was lost ({name}): {error}\n{trace}".rstrip())
+        if lost or self._failures >= MAX_FAILURES:
+            self.handover.open = False
+            self._on_fatal(self._failure, lost)
+
+    def _frame(self, message: Any, arrival: float) -> None:
+        config = self._config()
+        stamp_ns = conversions.stamp_of(message)
+        if not (config.output.run_unsubscribed or self._outputs.wanted()):
+            self._counters.add("unsubscribed")
+            return
+        rgb = conversions.rgb_of(message)
+        camera = None
+        try:
+            camera = self._camera.camera_for(rgb.shape[0], rgb.shape[1])
+        except InputError as error:  # the image itself is good: depth goes on without a camera
+            self._warn("camera_info_size", str(error))
+        self._has_camera = camera is not None
+        self._check_camera()
+        self._arrivals[stamp_ns] = arrival
+        if len(self._arrivals) > 64:
+            del self._arrivals[next(iter(self._arrivals))]
+        self._newest_ns, self._newest_at = stamp_ns, time.monotonic()
+        estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
+        self._counters.add("used")
+        if not estimates:
+            return
+        self._failures, self._failure = 0, ""
+        for estimate in estimates:
+            if self._frame_generation != self._generation:
+                self._counters.add("discarded", len(estimates))
+                return
+            self._publish(estimate, config)
+
+    def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
+        self._outputs.publish(estimate, self._frame_id, config.output)
+        self._counters.add("estimates")
+        if estimate.depth is None and self._outputs.metric_wanted():
+            self._counters.add("unscaled")
+            self._warn("unscaled", HOW_TO_SCALE, once=True)
+        arrival = self._arrivals.pop(estimate.stamp_ns, None)
+        if arrival is not None:
+            self._latencies.append((time.monotonic() - arrival) * 1e3)
+
+    def _check_camera(self) -> None:
+        fitted = self._camera.resized_from
+        if fitted is not None:
+            self._warn(
+                "camera_info_resized",
+                f"camera_info is of {fitted[0]}x{fitted[1]} px, the images are not: it is scaled",
+                once=True,
+            )
+        frame = self._camera.frame_id
+        if self._has_camera and frame and frame != self._frame_id:
+            self._warn(
+                "frame_id",
+                f"camera_info has frame_id {frame!r}, the images have {self._frame_id!r}: theirs "
+                "is used",
+                once=True,
+            )
+
+    def _warn(self, key: str, text: str, once: bool = False) -> None:
+        first = key not in self._warned if once else self._throttle.passes(key)
+        self._warned.add(key)
+        if first:
+            self._logger.warning(text)
+
+    def _measure(self, kind: str, message: Any) -> None:
+        if kind == "camera_info":
+            self._camera.update(message)
+            return
+        stamp_ns = conversions.stamp_of(message)
+        if kind == "points":
+            points = conversions.points_of(message)
+            if len(points):
+                T = self._mounting("points", message.header.frame_id, stamp_ns)
+                self._pipeline.add_points(points, stamp_ns, T)
+        elif kind == "sparse_depth":
+            depth = conversions.depth_of(message)
+            camera = self._camera.camera_for(depth.shape[0], depth.shape[1])
+            if camera is None:
+                raise InputError("camera_info", "sparse depth needs camera_info; none has come")
+            self._pipeline.add_sparse_depth(depth, stamp_ns, camera)
+        elif kind == "odom":
+            T = self._mounting("base", message.child_frame_id, stamp_ns)
+            self._pipeline.add_odometry(pose_of(message), stamp_ns, T)
+        elif kind == "imu":
+            T = self._mounting("imu", message.header.frame_id, stamp_ns)
+            rate = vector_of(message.angular_velocity)
+            force = vector_of(message.linear_acceleration)
+            self._pipeline.add_imu(rate, force, stamp_ns, T)
+
+    def _mounting(self, sensor: str, frame: str, stamp_ns: int) -> np.ndarray:
+        camera = self._frame_id or self._camera.frame_id
+        return self._transforms.camera_from(sensor, camera, frame, stamp_ns)
+
+    def _update_status(self) -> None:
+        now_ns = self._newest_ns
+        if now_ns:
+            now_ns += int((time.monotonic() - self._newest_at) * 1e9)
+        self.status = WorkerStatus(
+            report=self._pipeline.report(now_ns),
+            latencies_ms=tuple(self._latencies),
+            failures=self._failures,
+            failure=self._failure,
+            camera_problem=self._camera.problem,
+            has_camera=self._has_camera,
+        )
