@@ -144,6 +144,11 @@ class DepthPipeline:
         """One inertial sample: [rad/s] and specific force [m/s^2] in the IMU's frame (REP-145)."""
         self._scaler.add_imu(angular_velocity, linear_acceleration, stamp_ns, T_camera_imu)
 
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Take new values of the parameters that may change while running; others are fixed."""
+        self.config = config
+        self._scaler.config = config.scale
+
     def reset(self, reason: str) -> None:
         """Start anew: window, running estimate and metric scale. Memory stays allocated."""
         self._restart_window(reason)

@@ -173,7 +173,32 @@ class Diagnostics:
             ScaleState.UNSCALED: (WARN, f"unscaled: {HOW_TO_SCALE}"),
         }
         level, text = texts[state]
-        return self._status("scale", now, level, text, {"state": state.value})
+        values: dict[str, object] = {"state": state.value}
+        if state is not ScaleState.UNSCALED:
+            values |= {
+                "a": f"{scale.a:.6g} +- {scale.sigma_a:.2g}",
+                "b": f"{scale.b:.6g} +- {scale.sigma_b:.2g}",
+                "relative_sigma": f"{scale.relative_sigma:.4f}",
+                "age": f"{scale.age:.3f}",
+            }
+        values |= {"last_reject": scale.last_reject, "reinitialised": scale.reinitialised}
+        for name, source in scale.sources.items():
+            values |= {
+                f"{name}.received": source.received,
+                f"{name}.used": source.used,
+                f"{name}.last": "" if source.last is None else source.last.value,
+                f"{name}.anchors": source.anchors,
+                f"{name}.inliers": f"{source.inlier_share:.3f}",
+                f"{name}.residual": f"{source.residual:.4f}",
+            }
+            poor = source.inlier_share < now.config.scale.fit.min_inliers
+            if poor and not source.used:
+                level = ERROR
+                text = (
+                    f"{name}: only {100 * source.inlier_share:.0f} % of its points agree with the "
+                    "images; check its extrinsics and its clock"
+                )
+        return self._status("scale", now, level, text, values)
 
     def _output(
         self, now: Observation, grown: Mapping[str, int], elapsed: float

@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class Worker:
         self._logger = logger
         self._config = config
         self._on_fatal = on_fatal
+        self._applied: DepthNodeConfig | None = None
         self._throttle = Throttle()
         self._warned: set[str] = set()
         self._frame_id = ""
@@ -157,10 +159,15 @@ class Worker:
         self._frame_generation = self._generation
         if batch.frame is not None:
             self._frame_id = batch.frame.header.frame_id
+        config = self._config()
+        if config is not self._applied:
+            self._pipeline.reconfigure(config)
+            self.handover.decimator.max_rate = config.input.max_rate
+            self._applied = config
         for command in batch.commands:
             command()
         for kind, message in batch.measurements:
-            self._guard(kind, lambda k=kind, m=message: self._measure(k, m))
+            self._guard(kind, partial(self._measure, kind, message))
         if batch.frame is None:
             return
         began = time.monotonic()
