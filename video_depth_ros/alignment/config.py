@@ -23,7 +23,7 @@ class AlignmentConfig:
         8, "Earlier frames that every new window is fitted on.", unit="frames", low=1, high=64
     )
     samples: int = parameter(
-        4096, "Most pixels used by one fit, on a regular grid.", low=256, high=50_000
+        16_384, "Most pixels used by one fit, on a regular grid.", low=256, high=100_000
     )
     scale_low: float = parameter(
         0.7,
@@ -90,6 +90,13 @@ class AlignmentConfig:
         "between them.",
         low=-1.0,
         high=0.99,
+    )
+    cut_stayed: float = parameter(
+        0.4,
+        "Share of the pixels that must keep their disparity (to a quarter of the spread) for two "
+        "little correlated frames still to belong to one scene.",
+        low=0.0,
+        high=1.0,
     )
     max_held: int = parameter(
         15,

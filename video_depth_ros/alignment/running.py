@@ -57,13 +57,26 @@ class _Reference:
     """What is kept of a published frame: its samples in the running frame.
 
     The samples are the average over all windows that saw the frame, not what was published of it:
-    an average has less noise, and the chain drifts less.
+    an average has less noise, and the chain drifts less. Values that disagree are not averaged,
+    which would pull everything towards the middle: where the first two views disagree, the pixel
+    is not used again; later, the one that disagrees is left out.
     """
 
     index: int
     samples: np.ndarray  # float64 [gh, gw]
     usable: np.ndarray  # bool [gh, gw]
-    views: int
+    views: np.ndarray  # float64 [gh, gw], views averaged
+    low: float  # below and above, a view was cut off
+    high: float
+
+    def take(self, samples: np.ndarray, usable: np.ndarray, fit: AffineFit) -> None:
+        """One more view of the frame, already in the running frame."""
+        limit = 3.0 * max(fit.residual, 1e-9)
+        innovation = samples - self.samples
+        agrees = usable & (np.abs(innovation) <= limit)
+        self.usable &= agrees | (self.views > 1.0)
+        self.views += agrees
+        self.samples += np.where(agrees, innovation / self.views, 0.0)
 
 
 class RunningEstimate:
@@ -81,6 +94,7 @@ class RunningEstimate:
             scale_high=config.scale_high,
         )
         self._sequence = 0
+        self._scale, self._shift = 1.0, 0.0
         self._forget()
 
     @property
@@ -90,7 +104,7 @@ class RunningEstimate:
 
     def reset(self) -> None:
         """Start a new segment with the next group."""
-        if self._references or self._started:
+        if self._started:
             self._sequence += 1
         self._forget()
 
@@ -148,12 +162,23 @@ class RunningEstimate:
         mask = np.stack([usable[row] & reference.usable for row, reference in pairs])
         cur = np.stack([grid[row] for row, _ in pairs])[mask]
         ref = np.stack([reference.samples for _, reference in pairs])[mask]
-        step = -(-cur.size // self.config.samples)
-        if step > 1:
-            cur, ref = cur[::step], ref[::step]
-        ratio = float(np.mean([1.0 / reference.views for _, reference in pairs]))
+        views = np.stack([reference.views for _, reference in pairs])[mask]
+        step = max(1, -(-cur.size // self.config.samples))
+        cur, ref, views = cur[::step], ref[::step], views[::step]
+        ratio = float(np.mean(1.0 / views)) if views.size else 1.0
         prior = (self._scale, self._shift)
-        fit = fit_affine(cur, ref, prior=prior, limits=self._limits, noise_ratio=ratio)
+        fit = fit_affine(
+            cur,
+            ref,
+            prior=prior,
+            limits=self._limits,
+            noise_ratio=ratio,
+            cur_range=(self.config.floor, self.config.saturation),
+            ref_range=(
+                max(reference.low for _, reference in pairs),
+                min(reference.high for _, reference in pairs),
+            ),
+        )
         if fit.verdict is FitVerdict.ACCEPTED:
             self._held = 0
             return self._filter(fit)
@@ -199,17 +224,25 @@ class RunningEstimate:
         return replace(fit, scale=scale, shift=shift, covariance=back @ self._covariance @ back)
 
     def _cut(self, group: DisparityGroup, grid: np.ndarray) -> bool:
-        """Whether two consecutive frames of the window, the later one new, are unrelated."""
+        """Whether two consecutive frames of the window, the later one new, are unrelated.
+
+        Little correlation alone is not enough: a near object entering half of the view has that
+        effect too, but leaves the other half as it was.
+        """
         for row in range(max(1, group.overlap), grid.shape[0]):
-            a, b = grid[row - 1], grid[row]
-            good = np.isfinite(a) & np.isfinite(b)
-            if good.sum() < self.config.min_pixels:
+            good = np.isfinite(grid[row - 1]) & np.isfinite(grid[row])
+            if np.count_nonzero(good) < self.config.min_pixels:
                 continue
-            a, b = a[good] - a[good].mean(), b[good] - b[good].mean()
-            spread = math.sqrt(float(np.mean(a * a)) * float(np.mean(b * b)))
-            if min(a.std(), b.std()) < self.config.flat_spread:
+            a, b = grid[row - 1][good], grid[row][good]
+            a, b = a - a.mean(), b - b.mean()
+            spread_a, spread_b = math.sqrt(a @ a / a.size), math.sqrt(b @ b / b.size)
+            if min(spread_a, spread_b) < self.config.flat_spread:
                 continue  # a flat view correlates with nothing
-            if float(np.mean(a * b)) < self.config.cut_correlation * spread:
+            if a @ b / a.size >= self.config.cut_correlation * spread_a * spread_b:
+                continue
+            change = grid[row][good] - grid[row - 1][good]
+            stayed = np.mean(np.abs(change) < 0.25 * spread_a)
+            if stayed < self.config.cut_stayed:
                 return True
         return False
 
@@ -222,22 +255,18 @@ class RunningEstimate:
         self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray, fit: AffineFit
     ) -> np.ndarray | None:
         """Disagreement on the overlap [gh, gw]; also takes the new view into the references."""
-        total, count = 0.0, 0
+        total, count = np.zeros(grid.shape[1:]), 0
         for row, reference in self._pairs(group):
-            innovation = np.where(
-                np.isfinite(grid[row]), grid[row] * fit.scale + fit.shift - reference.samples, 0.0
-            )
+            samples = grid[row] * fit.scale + fit.shift
+            innovation = np.where(np.isfinite(samples), samples - reference.samples, 0.0)
             # Var(cur - mean of m) = Var(cur) (1 + 1/m)
-            total = total + np.square(innovation) / (1.0 + 1.0 / reference.views)
+            total += np.square(innovation) / (1.0 + 1.0 / reference.views)
             count += 1
             if fit.verdict in USABLE and self.config.method == "robust":
-                limit = 3.0 * max(fit.residual, 1e-12)
-                reference.views += 1
-                reference.samples += np.clip(innovation, -limit, limit) / reference.views
-                reference.usable &= usable[row]
+                reference.take(samples, usable[row], fit)
         if not count:
             return self._variance
-        newest = np.asarray(total) / count
+        newest = total / count
         old = self._variance
         self._variance = newest if old is None else 0.5 * old + 0.5 * newest
         return self._variance
@@ -245,12 +274,21 @@ class RunningEstimate:
     def _remember(
         self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray, fit: AffineFit
     ) -> None:
+        low = fit.scale * self.config.floor + fit.shift
+        high = fit.scale * self.config.saturation + fit.shift
         for row in range(group.overlap, grid.shape[0]):
             samples = grid[row] * fit.scale + fit.shift
             if self.config.method == "dvd":
                 samples = np.maximum(samples, 0.0)
             self._references.append(
-                _Reference(group.first_index + row, samples, usable[row].copy(), 1)
+                _Reference(
+                    index=group.first_index + row,
+                    samples=samples,
+                    usable=usable[row].copy(),
+                    views=np.ones(samples.shape),
+                    low=low,
+                    high=high,
+                )
             )
 
     def _spread_map(self, variance: np.ndarray | None, group: DisparityGroup) -> Tensor | None:
