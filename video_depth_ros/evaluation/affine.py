@@ -88,7 +88,7 @@ class AffineFit:
         # below this the spread is rounding of the mean, not signal
         noise = self.count * (1e-7 * abs(self._mean_x)) ** 2
         scale = self._sxy / self._sxx if self._sxx > noise else 0.0
-        return scale, self._mean_y - scale * self._mean_x
+        return float(scale), float(self._mean_y - scale * self._mean_x)
 
 
 def affine_depth(
