@@ -166,8 +166,12 @@ class World:
         scene = self.posed(time_s)
         eye = np.ascontiguousarray(T_world_camera, dtype=np.float64)
         rays = np.ascontiguousarray(camera.rays(), dtype=np.float64)
-        sun = _grid(scene, self.light.direction, eye[:3, 3], 120.0)
-        above = _grid(scene, np.array([0.0, 0.0, 1.0]), eye[:3, 3], 90.0)
+        # Shadows are sought round the middle of a small world, round the eye in a large one.
+        low, high = self.stage
+        span = 1.1 * float(np.linalg.norm(high - low)) + 1.0
+        middle, size = ((low + high) / 2, span) if span < 100.0 else (eye[:3, 3], 100.0)
+        sun = _grid(scene, self.light.direction, middle, size)
+        above = _grid(scene, np.array([0.0, 0.0, 1.0]), middle, size)
         height, width = rays.shape[:2]
         color = np.empty((height, width, 3), np.float32)
         first = np.empty((height, width, 2))
@@ -257,7 +261,7 @@ def _grid(
     u /= np.linalg.norm(u)
     v = np.cross(direction, u)
     frame = np.stack([direction, u, v, np.zeros(3)])
-    start, items = kernels.build_grid(
+    start, items, tops = kernels.build_grid(
         scene.primitives, frame, around[0], around[1], around[2], size, kernels.GRID
     )
-    return kernels.ShadowGrid(frame, start, items)
+    return kernels.ShadowGrid(frame, start, items, tops)
