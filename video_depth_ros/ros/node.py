@@ -58,7 +58,7 @@ class DepthNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("depth_node")
         self._active_since: float | None = None  # time.monotonic()
-        self._parameters = NodeParameters(self, lambda: self._active_since is not None)
+        self._settings = NodeParameters(self, lambda: self._active_since is not None)
         self._tf = tf_source(self)
         self._counters = Counters()
         self._loaded: tuple[RegressorConfig, Regressor] | None = None
@@ -161,7 +161,7 @@ class DepthNode(LifecycleNode):
 
     def _build(self) -> None:
         """Everything that belongs to a configured node, from the parameters as they are now."""
-        config = self._parameters.config
+        config = self._settings.config
         regressor = self._load(config.regressor)
         pipeline = DepthPipeline(config, regressor)
         if config.input.height and config.input.width:
@@ -177,7 +177,7 @@ class DepthNode(LifecycleNode):
             camera,
             self._counters,
             self.get_logger(),
-            lambda: self._parameters.config,
+            lambda: self._settings.config,
             self._fail,
         )
         self._inputs = Inputs(self, self._worker.handover, self._counters, config.input.transport)
@@ -205,7 +205,7 @@ class DepthNode(LifecycleNode):
         return (
             self._worker is None
             or self._built is None
-            or _fixed(self._built) != _fixed(self._parameters.config)
+            or _fixed(self._built) != _fixed(self._settings.config)
         )
 
     def _tear_down(self) -> None:
@@ -265,7 +265,7 @@ class DepthNode(LifecycleNode):
             self._worker.reset(f"clock moved back {-delta * 1e-9:.1f} s")
 
     def _create_timer(self) -> Any:
-        period = self._parameters.config.diagnostics.period
+        period = self._settings.config.diagnostics.period
         return self.create_timer(period, self._on_timer, clock=self._steady)
 
     def _on_timer(self) -> None:
@@ -283,7 +283,7 @@ class DepthNode(LifecycleNode):
         return Observation(
             now_ns=self.get_clock().now().nanoseconds,
             state=state,
-            config=self._parameters.config,
+            config=self._settings.config,
             counts=self._counters.snapshot(),
             image_topic=inputs.image_topic if inputs is not None else "",
             publishers=inputs.publishers() if inputs is not None else 0,
