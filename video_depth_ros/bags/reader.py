@@ -149,6 +149,22 @@ class Recording:
         """The connections as ``rosbags`` gives them, for copying a topic's description."""
         return [c for group in self._connections.values() for c in group]
 
+    def kind(self, connection: Connection) -> str:
+        """ROS 2 type of a connection."""
+        return self._types.kind(connection)
+
+    def require(self, topic: str, *kinds: str) -> None:
+        """Check that a topic is there and of one of these types.
+
+        Raises:
+            RecordingError: saying what fits.
+        """
+        held = self.topics.get(topic)
+        if held is None or held.kind not in kinds:
+            came = f"is {held.kind}" if held else "is not there"
+            fitting = ", ".join(self.of_kind(*kinds)) or "none"
+            raise RecordingError(f"{self.path}: {topic} {came}; topics that fit: {fitting}")
+
     def definition(self, connection: Connection) -> tuple[str, str]:
         """Message definition (ROS 2) and its hash, for copying a topic."""
         with self._named_failure():

@@ -72,7 +72,8 @@ def image_topic_of(recording: Recording, wanted: str | None = None) -> str:
     kinds = (m.IMAGE, m.COMPRESSED_IMAGE)
     candidates = [name for name in recording.of_kind(*kinds) if _is_picture(recording, name)]
     if wanted is not None:
-        return _checked(recording, wanted, "image", kinds, candidates)
+        recording.require(wanted, *kinds)
+        return wanted
     raw = [n for n in candidates if not (_base(n) != n and _base(n) in candidates)]
     if not raw:
         held = ", ".join(f"{t.name} ({t.kind})" for t in recording.topics.values())
@@ -121,21 +122,9 @@ def _optional(
     if wanted == NONE:
         return None
     if wanted is not None:
-        return _checked(recording, wanted, part, kinds, candidates)
+        recording.require(wanted, *kinds)
+        return wanted
     return _only(recording, part, candidates) if candidates else None
-
-
-def _checked(
-    recording: Recording, wanted: str, part: str, kinds: tuple[str, ...], candidates: list[str]
-) -> str:
-    topic = recording.topics.get(wanted)
-    if topic is None or topic.kind not in kinds:
-        came = f"is {topic.kind}" if topic else "is not there"
-        fitting = ", ".join(candidates or recording.of_kind(*kinds)) or "none"
-        raise RecordingError(
-            f"{recording.path}: {part} topic {wanted} {came}; topics that fit: {fitting}"
-        )
-    return wanted
 
 
 def _only(recording: Recording, part: str, candidates: list[str]) -> str:

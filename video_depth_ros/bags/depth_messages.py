@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one depth estimate becomes in a bag: the node's output topics, with the header of the
+image that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from video_depth_ros.bags import messages as m
+from video_depth_ros.camera import Camera
+from video_depth_ros.frames import DepthEstimate
+from video_depth_ros.point_cloud import pack_cloud
+from video_depth_ros.ros.node_config import OutputConfig
+
+# name below the prefix -> type
+OUTPUTS = {
+    "image": m.IMAGE,
+    "camera_info": m.CAMERA_INFO,
+    "points": m.POINT_CLOUD,
+    "disparity": m.IMAGE,
+}
+
+
+class DepthMessages:
+    """Makes the messages of one stream's estimates."""
+
+    def __init__(self, config: OutputConfig) -> None:
+        self._config = config
+        self._camera: Camera | None = None
+        self._last_cloud_ns: int | None = None
+
+    def of(self, estimate: DepthEstimate, frame_id: str) -> Iterator[tuple[str, Any]]:
+        """(name, message) of an estimate; metric ones only where there is a metric scale."""
+        t = estimate.stamp_ns
+        disparity = estimate.disparity.float().cpu().numpy()
+        yield "disparity", m.image(t, frame_id, disparity)
+        if estimate.depth is None:
+            return
+        depth = estimate.depth.float().cpu().numpy()
+        metric = millimetres(depth) if self._config.encoding == "16UC1" else depth
+        yield "image", m.image(t, frame_id, metric, self._config.encoding)
+        camera = self._with_cached_rays(estimate.camera)
+        if camera is None:
+            return
+        yield "camera_info", m.camera_info(t, frame_id, camera)
+        if self._cloud_due(t):
+            yield "points", m.organised_cloud(t, frame_id, self._cloud(estimate, depth, camera))
+
+    def _cloud(self, estimate: DepthEstimate, depth: np.ndarray, camera: Camera) -> np.ndarray:
+        limit = self._config.cloud_max_sigma
+        if limit > 0.0 and estimate.sigma is not None:
+            sigma = estimate.sigma.float().cpu().numpy()
+            depth = np.where(sigma <= limit * depth, depth, np.nan)
+        step = self._config.cloud_decimation
+        points = (camera.rays()[::step, ::step] * depth[::step, ::step, None]).astype(np.float32)
+        points[~np.isfinite(points).all(axis=2)] = np.nan
+        packed, _ = pack_cloud(points, estimate.rgb.cpu().numpy()[::step, ::step])
+        return packed
+
+    def _cloud_due(self, stamp_ns: int) -> bool:
+        last, rate = self._last_cloud_ns, self._config.cloud_max_rate
+        if rate > 0.0 and last is not None and 0 <= (stamp_ns - last) * 1e-9 * rate < 0.99:
+            return False
+        self._last_cloud_ns = stamp_ns
+        return True
+
+    def _with_cached_rays(self, camera: Camera | None) -> Camera | None:
+        """An equal camera keeps the rays that it has already computed."""
+        if camera is not None and self._camera != camera:
+            self._camera = camera
+        return None if camera is None else self._camera
+
+
+def millimetres(depth: np.ndarray) -> np.ndarray:
+    """Depth [m] as uint16 millimetres (REP-118); 0 where unknown or beyond 65.535 m."""
+    rounded = np.rint(np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
+    rounded[(rounded < 0) | (rounded > 65535)] = 0
+    return rounded.astype(np.uint16)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``video_depth reprocess``: depth for a recorded bag, with no ROS running."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from video_depth_ros.bags.reprocess import ReprocessSummary
+    from video_depth_ros.ros.node_config import DepthNodeConfig
+
+EXAMPLES = """\
+worked examples:
+  video_depth reprocess drive.mcap drive_depth.mcap
+      add /depth/image, /depth/camera_info, /depth/points and /depth/disparity to a bag
+  video_depth reprocess old_ros1.bag converted/ --image-topic /front/image_raw/compressed
+      a ROS 1 bag with several cameras, to a rosbag2 folder
+  video_depth reprocess in.mcap out.mcap --params config/depth.yaml --set scale.max_depth=30.0
+      the node's parameter file, and one parameter changed
+  video_depth reprocess in.mcap out.mcap --set extrinsics.points='[0.0, -0.08, -0.27, 0.5, -0.5, 0.5, 0.5]'
+      where the LiDAR sits, for a bag without /tf_static
+  video_depth reprocess in.mcap out.mcap --points-topic none --imu-topic none
+      leave sensors out
+
+Messages get the stamp and frame_id of their image. Metric depth (/depth/image, /depth/points) is
+written from the moment at which a LiDAR, odometry or another source has given the scale.
+"""  # noqa: E501
+
+HOW_TO_SCALE = (
+    "no metric depth: the scale stayed unknown. It comes from a LiDAR (--points-topic), a sparse "
+    "depth image, odometry or an IMU, together with camera_info and the sensor's mounting "
+    "(/tf_static in the bag, or --set extrinsics.points=...)"
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "reprocess",
+        help="run the pipeline over a bag, offline, and write the bag with depth added",
+        description="Run the pipeline over a recorded bag (ROS 1 or ROS 2) with no ROS running. "
+        "The original topics are copied, the depth topics added.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="IN", help="bag file or folder")
+    parser.add_argument(
+        "output", type=Path, metavar="OUT", help="OUT.mcap, OUT.db3, or the name of a bag folder"
+    )
+    for part in ("image", "camera-info", "points", "imu", "odometry", "sparse-depth"):
+        note = "" if part in ("image", "sparse-depth") else ", or none (default: the one there is)"
+        parser.add_argument(f"--{part}-topic", metavar="TOPIC", help=f"{part} topic{note}")
+    parser.add_argument(
+        "--params", type=Path, metavar="YAML", help="parameter file, as the node's"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one parameter, repeatable",
+    )
+    parser.add_argument("--prefix", default="/depth", help="namespace of what is added (/depth)")
+    parser.add_argument("--storage", help="mcap or sqlite3, for a bag folder (default: mcap)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reprocess; prints one line about what came out, and what was left out and why."""
+    from video_depth_ros.bags.reprocess import TopicChoice, reprocess
+    from video_depth_ros.regressors.registry import load
+
+    config = configuration(args)
+    topics = TopicChoice(
+        image=args.image_topic,
+        camera_info=args.camera_info_topic,
+        points=args.points_topic,
+        imu=args.imu_topic,
+        odometry=args.odometry_topic,
+        sparse_depth=args.sparse_depth_topic,
+    )
+    columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("messages", total=None)
+        summary = reprocess(
+            args.source,
+            args.output,
+            config,
+            lambda: load(config.regressor),
+            topics=topics,
+            storage=args.storage,
+            overwrite=args.overwrite,
+            prefix=args.prefix,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    report(summary, args.output)
+    return 0
+
+
+def configuration(args: argparse.Namespace) -> DepthNodeConfig:
+    """The node's parameters: defaults, then the file, then the command line.
+
+    Raises:
+        ConfigError: unreadable file, unknown name or bad value.
+    """
+    from video_depth_ros.config import apply_overrides, load_yaml
+    from video_depth_ros.ros.node_config import DepthNodeConfig
+
+    config = DepthNodeConfig()
+    if args.params is not None:
+        config = load_yaml(config, args.params)
+    return apply_overrides(config, args.set)
+
+
+def report(summary: ReprocessSummary, output: Path) -> None:
+    """The summary for people."""
+    rate = summary.images / summary.seconds if summary.seconds else 0.0
+    Console(soft_wrap=True, highlight=False).print(
+        f"{output}: {summary.images} images, {summary.estimates} disparity and {summary.metric} "
+        f"metric depth images in {summary.seconds:.1f} s ({rate:.1f} images/s), "
+        f"{summary.resets} restarts of the stream",
+        markup=False,
+    )
+    notes = Console(stderr=True, soft_wrap=True, highlight=False)
+    for reason, count in sorted(summary.dropped.items()):
+        problem = summary.first_problems[reason]
+        notes.print(f"left out, {reason}: {count} ({problem})", markup=False)
+    if summary.estimates and not summary.metric:
+        notes.print(HOW_TO_SCALE, markup=False)
