@@ -51,7 +51,17 @@ class RegressorConfig:
         0, "Width of the box that the resized image covers; 0 = default.", unit="px", low=0
     )
     window: int = parameter(
-        0, "Latents (groups) the network sees at once; 0 = default.", low=0, high=21
+        0,
+        "Latents (groups) the network sees at once; 0 = the regressor's default (dvd 9, nano 5).",
+        low=0,
+        high=21,
+    )
+    window_start: str = parameter(
+        "image",
+        "First latent of a window in a long stream: image (its last frame encoded alone, as the "
+        "network was trained) or stream (the running encoder's; saves one image encoding per "
+        "step).",
+        choices=("image", "stream"),
     )
     mode: str = parameter(
         "exact",
@@ -60,14 +70,38 @@ class RegressorConfig:
         choices=("exact", "cached"),
     )
     refresh: int = parameter(
-        3, "cached mode: newest latents computed anew at each step.", low=1, high=21
+        3,
+        "cached mode: newest latents computed anew at each step; 1 leaves no overlap that is "
+        "predicted again.",
+        low=1,
+        high=21,
     )
     full_refresh_every: int = parameter(
-        8, "cached mode: groups between two full windows; 0 = never.", low=0
+        8, "cached mode: latents between two windows computed whole; 0 = never.", low=0
+    )
+    sink: bool = parameter(
+        True, "cached mode: the first latent of the last whole window stays visible."
     )
     hop: int = parameter(
-        1, "Groups between two runs of the network; more saves time, adds latency.", low=1, high=5
+        1,
+        "Latents per step (groups are 4 * hop frames); more saves time, adds latency.",
+        low=1,
+        high=5,
     )
+    decode: str = parameter(
+        "restart",
+        "window: decode the whole window from an empty decoder (exact, slowest); restart: decode "
+        "the frames asked for and decode_lead latents before them; warm: continue the decoder of "
+        "the step before (fastest, mixes features of two windows).",
+        choices=("window", "restart", "warm"),
+    )
+    decode_lead: int = parameter(
+        1, "Latents decoded before the frames asked for in restart.", low=0, high=20
+    )
+    tiny_vae: str = parameter(
+        "", "dvd: path of taew2_1 weights; decodes with this tiny VAE instead of Wan's own."
+    )
+    tiny_encoder: bool = parameter(False, "dvd: encode with the tiny VAE, too.")
     compile: bool = parameter(False, "torch.compile the network when it is configured.")
 
 

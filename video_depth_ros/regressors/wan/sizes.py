@@ -17,8 +17,8 @@ class ModelSize:
     transformer: TransformerConfig
 
 
-# Wan 2.1 T2V 1.3B, as DVD uses it.
-DVD = ModelSize(VaeConfig(), TransformerConfig())
+# Wan 2.1 T2V 1.3B as DVD uses it, with a decoder of one channel (the mean of the public three).
+DVD = ModelSize(VaeConfig(out_channels=1), TransformerConfig())
 
 # The embedded model: pixels are gathered 4x4, so that the VAE never works at full resolution; one
 # latent cell, and one token, is 16x16 pixels of four frames.
@@ -30,3 +30,5 @@ NANO = ModelSize(
         in_channels=32, out_channels=32, dim=192, heads=3, layers=10, ffn=768, patch=1
     ),
 )
+
+SIZES = {"dvd": DVD, "nano": NANO}

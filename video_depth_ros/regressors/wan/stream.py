@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a video is fed through the window: options, and the state of one stream.
+
+Vocabulary: latent j of a stream covers frame 0 (j = 0) or frames 4j-3 .. 4j, so its last frame is
+4j; a window holds the newest W latents; a push brings ``hop`` of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.regressors.wan.transformer import KeysValues
+from video_depth_ros.regressors.wan.vae_layers import State
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How windows are formed, computed and decoded.
+
+    Attributes:
+        window: latents the network sees at once.
+        hop: latents per push after the first frame.
+        cached: keep keys and values of old latents and compute only the newest ``refresh``.
+        refresh: cached: newest latents computed at each push (at least ``hop`` are).
+        full_refresh_every: cached: latents between two windows computed whole; 0 = never.
+        sink: cached: the first latent of the last whole window stays visible until the next one.
+        start: what the first latent of a window is once the stream is longer than the window:
+            ``image``, its last frame encoded alone, as in every window the network was trained
+            on; or ``stream``, the latent of the running encoder (saves one image encoding).
+        decode: ``window``: all latents of the window from an empty decoder; ``restart``: only
+            the latents asked for and ``lead`` before them, from an empty decoder; ``warm``: only
+            the latents asked for, continuing the decoder's state of the push before.
+        lead: latents that warm the decoder up in ``restart``.
+    """
+
+    window: int = 9
+    hop: int = 1
+    cached: bool = False
+    refresh: int = 3
+    full_refresh_every: int = 8
+    sink: bool = True
+    start: str = "image"
+    decode: str = "restart"
+    lead: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hop < self.window:
+            raise ConfigError(
+                f"expected a window longer than the hop, got window {self.window} and "
+                f"hop {self.hop} groups; raise the window or lower the hop"
+            )
+        if self.cached and not self.hop <= self.refresh <= self.window:
+            raise ConfigError(
+                f"cached mode: expected hop <= refresh <= window, got {self.hop}, {self.refresh} "
+                f"and {self.window} groups"
+            )
+        if self.start not in ("image", "stream"):
+            raise ConfigError(f"window start: expected image or stream, got {self.start!r}")
+        if self.decode not in ("window", "restart", "warm"):
+            raise ConfigError(f"decode: expected window, restart or warm, got {self.decode!r}")
+
+    def max_overlap(self, stride: int) -> int:
+        """Frames before the newest group that a full window can return, ``stride`` per latent."""
+        if self.cached:
+            # Only what this push computed anew; with nothing to spare, one kept latent.
+            return stride * max(self.refresh - self.hop, 1)
+        return stride * (self.window - 1 - self.hop)
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """Everything a stream remembers. Tensors in it are never written: a copy is a reference.
+
+    Attributes:
+        latents: number of latents so far.
+        encoder: state of the streaming encoder.
+        window: the newest RGB latents [1, C, 1, h, w], oldest first.
+        lasts: the last frame [1, 3, 1, H, W] of each of these latents, in [-1, 1].
+        depths: cached mode: the newest prediction for each latent of the window.
+        memory: cached mode: keys and values of each latent of the window.
+        whole: cached mode: latents since the last window computed whole.
+        decoder: warm decoding: (first latent that is not in it, state of the decoder).
+    """
+
+    latents: int = 0
+    encoder: State | None = None
+    window: tuple[Tensor, ...] = ()
+    lasts: tuple[Tensor, ...] = ()
+    depths: tuple[Tensor, ...] = ()
+    memory: tuple[KeysValues, ...] = ()
+    whole: int = 0
+    decoder: tuple[int, State] | None = None
+
+    def elements(self) -> int:
+        """Numbers held by all tensors of the state: constant once the window is full."""
+        tensors = [*(self.encoder or ()), *self.window, *self.lasts, *self.depths]
+        for entry in self.memory:
+            tensors += [entry.keys, entry.values]
+        if self.decoder is not None:
+            tensors += self.decoder[1]
+        return sum(t.numel() for t in tensors)
