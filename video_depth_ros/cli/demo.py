@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,18 +140,17 @@ def play(
     args: argparse.Namespace, recording: Recording, parts: Parts, console: Console
 ) -> LiveRun:
     """One live run with progress shown."""
-    from video_depth_ros.bags.messages import stamp_of  # noqa: F401
     from video_depth_ros.ros.live_run import run_live
 
     domain = int(os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100)))
     images = recording.topics[parts.image].count
-    with _progress(console) as progress, tempfile.TemporaryDirectory():
+    with _progress(console) as progress:
         task = progress.add_task("node", total=images)
         return run_live(
             recording,
             parts,
             args.output / "output.mcap",
-            node_parameters(args, recording),
+            node_parameters(args, recording, parts),
             domain=domain,
             rate=args.rate,
             stage=lambda text: progress.update(task, description=text),
@@ -160,7 +158,9 @@ def play(
         )
 
 
-def node_parameters(args: argparse.Namespace, recording: Recording) -> dict[str, Any]:
+def node_parameters(
+    args: argparse.Namespace, recording: Recording, parts: Parts
+) -> dict[str, Any]:
     """What differs from the node's defaults: file, overrides, and the sensors' mounting."""
     from video_depth_ros.config import apply_overrides, load_yaml
     from video_depth_ros.demo.mounting import mounting_parameters
@@ -172,7 +172,7 @@ def node_parameters(args: argparse.Namespace, recording: Recording) -> dict[str,
     config = apply_overrides(config, args.set)
     before = {leaf.name: leaf.value for leaf in leaves(default)}
     changed = {n.name: n.value for n in leaves(config) if n.value != before[n.name]}
-    return {**mounting_parameters(recording), **changed}
+    return {**mounting_parameters(recording, parts), **changed}
 
 
 def table(summary: dict[str, Any]) -> Table:
