@@ -24,10 +24,10 @@ DVD = ModelSize(VaeConfig(out_channels=1), TransformerConfig())
 # latent cell, and one token, is 16x16 pixels of four frames.
 NANO = ModelSize(
     VaeConfig(
-        dim=32, z_dim=32, multipliers=(1, 2, 2), res_blocks=1, temporal=(True, True), patch=4
+        dim=32, z_dim=32, multipliers=(1, 2, 3), res_blocks=1, temporal=(True, True), patch=4
     ),
     TransformerConfig(
-        in_channels=32, out_channels=32, dim=192, heads=3, layers=10, ffn=768, patch=1
+        in_channels=32, out_channels=32, dim=256, heads=4, layers=6, ffn=1024, patch=1
     ),
 )
 
