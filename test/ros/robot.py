@@ -46,7 +46,7 @@ SCALE, SHIFT = 0.4, 0.05
 T_CAMERA_LIDAR = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, -0.2], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
-LIDAR_POSE = (0.0, -0.2, 0.0, -0.5, 0.5, -0.5, 0.5)  # the same as x y z qx qy qz qw
+LIDAR_POSE = (0.0, -0.2, 0.0, 0.5, -0.5, 0.5, 0.5)  # the same as x y z qx qy qz qw
 
 
 def scene(height: int = 48, width: int = 64) -> np.ndarray:
@@ -104,7 +104,7 @@ class Robot:
         self.points = self.node.create_publisher(PointCloud2, "points", 10)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.stamp_ns = START_NS
-        self.sent: list[int] = []
+        self._published = 0  # images since the node was configured
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -122,7 +122,7 @@ class Robot:
         """The node under test with the brightness regressor; dots are spelt ``__`` here."""
         values: dict[str, Any] = {
             "regressor.name": "brightness",
-            "diagnostics.period": 0.1,
+            "diagnostics.period": 0.05,
             "extrinsics.points": LIDAR_POSE,
         }
         values.update({name.replace("__", "."): value for name, value in parameters.items()})
@@ -136,6 +136,8 @@ class Robot:
     def activate(self, process: NodeProcess) -> None:
         """Configure and activate, and wait until both sides have found each other."""
         process.require("configure", "activate")
+        self._published = 0
+        self.wait(lambda: self.state() == "active" and self.count("images") == 0)
         self.wait_matched()
 
     def wait_matched(self) -> None:
@@ -157,7 +159,9 @@ class Robot:
             if time.monotonic() > deadline:
                 counts = {topic: len(messages) for topic, messages in self.received.items()}
                 states = {name: s.message for name, s in self.diagnostics.items()}
-                values = {k.key: k.value for k in self.status("input").values}
+                values = {
+                    k.key: k.value for p in ("input", "scale") for k in self.status(p).values
+                }
                 raise AssertionError(f"waited in vain {what}: {counts} {states} {values}")
             self._executor.spin_once(timeout_sec=0.02)
 
@@ -172,15 +176,20 @@ class Robot:
         """One value of a diagnostic status."""
         return {pair.key: pair.value for pair in self.status(part).values}.get(key)
 
+    def state(self) -> str:
+        """Lifecycle state as the diagnostics tell it."""
+        message = str(self.status("output").message)
+        return message if message in ("unconfigured", "inactive") else "active"
+
     def count(self, key: str) -> int:
         """A counter of the node's inputs."""
         return int(self.value("input", key) or 0)
 
     def send(self, message: Any) -> None:
         """Publish an image and wait until the node has taken it off the wire."""
-        before = self.count("images")
         self.image.publish(message)
-        self.wait(lambda: self.count("images") > before, what="for an image to arrive")
+        self._published += 1
+        self.wait(lambda: self.count("images") >= self._published, what="for an image to arrive")
 
     def frame(self, grey: np.ndarray | None = None) -> Image:
         """The next rgb8 image of the scene."""
@@ -190,7 +199,6 @@ class Robot:
 
     def next_stamp(self) -> int:
         self.stamp_ns += PERIOD_NS
-        self.sent.append(self.stamp_ns)
         return self.stamp_ns
 
     def compressed(self, grey: np.ndarray) -> CompressedImage:

@@ -173,6 +173,8 @@ class Diagnostics:
             ScaleState.UNSCALED: (WARN, f"unscaled: {HOW_TO_SCALE}"),
         }
         level, text = texts[state]
+        if state is ScaleState.UNSCALED and scale.last_reject:
+            text = f"unscaled: measurements come but could not be used, the last: {scale.last_reject}"
         values: dict[str, object] = {"state": state.value}
         if state is not ScaleState.UNSCALED:
             values |= {

@@ -107,6 +107,7 @@ class Worker:
         self._failures = 0
         self._failure = ""
         self._has_camera = False
+        self._used = False
         self._generation = 0
         self._frame_generation = 0
         self.handover = Handover(counters)
@@ -178,7 +179,8 @@ class Worker:
         self._failures, self._failure = 0, ""
         self._throttle.reset()
         self._warned.clear()
-        self._reset("activated")
+        if self._used:  # a fresh pipeline has nothing to forget
+            self._reset("activated")
 
     def _reset(self, reason: str) -> None:
         self._arrivals.clear()
@@ -235,6 +237,7 @@ class Worker:
         self._newest_ns, self._newest_at = stamp_ns, time.monotonic()
         estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
         self._counters.add("used")
+        self._used = True
         if not estimates:
             return
         self._failures, self._failure = 0, ""
