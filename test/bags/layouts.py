@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -52,7 +53,7 @@ def make_seven_scenes(root: Path) -> Path:
         pose[0, 3] = 0.1 * i
         np.savetxt(root / f"{stem}.pose.txt", pose)
     np.savetxt(root / "frame-000008.pose.txt", np.full((4, 4), np.nan))  # tracking lost
-    np.savetxt(root / "camera-intrinsics.txt", [[60, 0, 31.5], [0, 61, 23.5], [0, 0, 1]])
+    np.savetxt(root / "camera-intrinsics.txt", np.array([[60, 0, 31.5], [0, 61, 23.5], [0, 0, 1]]))
     return root
 
 
@@ -138,7 +139,7 @@ def make_kitti(day: Path, stamps: bool = True, oxts: bool = True) -> Path:
     return drive
 
 
-MAKERS = {
+MAKERS: dict[str, Callable[[Path], Path]] = {
     "kitti_raw": make_kitti,
     "tum_rgbd": make_tum,
     "seven_scenes": make_seven_scenes,

@@ -76,3 +76,22 @@ def write_robot(path: Path, frames: int = 9, storage: str | None = None) -> Path
 
 _UP = np.eye(4)
 _UP[2, 3] = 0.4
+
+
+def layout(message) -> tuple:
+    """What `decoding` asks of an image message."""
+    return (
+        message.data,
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.is_bigendian,
+    )
+
+
+def model_of(info, rectified: bool = False) -> Camera:
+    """The camera model of a camera_info that must have one."""
+    camera = m.camera_of(info, rectified)
+    assert camera is not None
+    return camera

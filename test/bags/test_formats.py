@@ -72,7 +72,8 @@ def test_seven_scenes(tmp_path):
     reader = open_sequence("seven_scenes", make_seven_scenes(tmp_path))
     first, lost, last = reader.frames()
     assert reader.camera is not None and (reader.camera.fx, reader.camera.fy) == (60.0, 61.0)
-    assert first.depth is not None and last.T_world_camera is not None
+    assert first.depth is not None and first.T_world_camera is not None
+    assert last.T_world_camera is not None
     assert np.isnan(first.depth[0, 0]) and np.isnan(first.depth[0, -1])
     assert np.nanmin(first.depth) == np.nanmax(first.depth) == pytest.approx(DEPTH_M)
     assert lost.T_world_camera is None and last.T_world_camera[0, 3] == pytest.approx(0.2)
@@ -86,9 +87,9 @@ def test_tum_associates_by_stamps(tmp_path):
     reader = open_sequence("tum_rgbd", make_tum(tmp_path))
     frames = list(reader.frames())
     assert [f.depth is not None for f in frames] == [True, True, False, True]
-    assert frames[0].depth is not None
-    assert frames[0].depth[5, 5] == pytest.approx(DEPTH_M)
-    assert frames[0].depth[0, -1] == pytest.approx(65535 / 5000)  # only 0 is invalid here
+    depth = frames[0].depth
+    assert depth is not None and depth[5, 5] == pytest.approx(DEPTH_M)
+    assert depth[0, -1] == pytest.approx(65535 / 5000)  # only 0 is invalid here
     assert frames[0].stamp_ns == 1305031102_175304000
     pose = frames[1].T_world_camera
     assert pose is not None and pose[0, 3] == pytest.approx(1 / 30, abs=1e-4)  # interpolated

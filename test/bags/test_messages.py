@@ -17,6 +17,8 @@ from video_depth_ros.decoding import decode_depth, decode_image
 from video_depth_ros.errors import InputError
 from video_depth_ros.point_cloud import pack_cloud, read_points
 
+from .samples import model_of
+
 STAMP = 1_403_715_285_262_142_976
 CAMERA = Camera(64, 48, 50.0, 51.0, 31.2, 24.7)
 ROTATIONS = arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(
@@ -88,7 +90,7 @@ def test_region_and_binning_see_the_same_rays():
     info = m.camera_info(STAMP, "c", CAMERA)
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 8, 4, 41, 20
     info.binning_x, info.binning_y = 2, 4
-    camera = m.camera_of(info)
+    camera = model_of(info)
     assert (camera.width, camera.height) == (20, 5)
     u, v = 3, 2  # made of full-resolution columns 14, 15 and rows 12 .. 15
     expected = CAMERA.normalised(np.array([[14.5, 13.5]]))
@@ -99,7 +101,7 @@ def test_rectified_images_use_the_projection_matrix():
     distorted = Camera(64, 48, 50.0, 51.0, 31.2, 24.7, "plumb_bob", (-0.3, 0.1, 0.0, 0.0, 0.0))
     info = m.camera_info(STAMP, "c", distorted)
     info.p[0], info.p[5], info.p[2], info.p[6] = 40.0, 41.0, 30.0, 20.0
-    camera = m.camera_of(info, rectified=True)
+    camera = model_of(info, rectified=True)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (40.0, 41.0, 30.0, 20.0)
     assert not camera.distorted
 
@@ -107,7 +109,7 @@ def test_rectified_images_use_the_projection_matrix():
 def test_extra_zero_coefficients_are_dropped_and_odd_models_named():
     info = m.camera_info(STAMP, "c", CAMERA)
     info.distortion_model, info.d = "rational_polynomial", np.array([0.1] * 8 + [0.0] * 6)
-    assert len(m.camera_of(info).distortion) == 8
+    assert len(model_of(info).distortion) == 8
     info.distortion_model = "ds"
     with pytest.raises(InputError, match="'ds'"):
         m.camera_of(info)

@@ -20,7 +20,7 @@ from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.decoding import decode_compressed
 from video_depth_ros.errors import RecordingError
 
-from .samples import CAMERA, START, shared, write_robot
+from .samples import CAMERA, START, model_of, shared, write_robot
 
 NAMES = ("lone.mcap", "lone.db3", "folder")
 
@@ -197,7 +197,9 @@ def test_compressed_beside_raw_is_the_same_camera(tmp_path):
 def test_parts_can_be_switched_off_and_are_checked(robot_bag):
     with Recording(robot_bag) as recording:
         assert find_parts(recording, points="none").points is None
-        with pytest.raises(RecordingError, match=r"points topic /odom is nav_msgs/msg/Odometry"):
+        with pytest.raises(
+            RecordingError, match=r"/odom is nav_msgs/msg/Odometry; topics that fit: /points"
+        ):
             find_parts(recording, points="/odom")
 
 
@@ -224,7 +226,7 @@ def test_real_ros1_camera_bag():
     with Recording(shared("ros1_bags/fiducials_aruco_images.bag")) as recording:
         parts = find_parts(recording)
         assert parts.image == "/raspicam_node/image/compressed"
-        camera = m.camera_of(recording.first(parts.camera_info))
+        camera = model_of(recording.first(str(parts.camera_info)))
         assert (camera.width, camera.height) == (1280, 960)
         assert camera.fx == pytest.approx(1014.343103)
         message = recording.first(parts.image)

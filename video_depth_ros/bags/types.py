@@ -18,8 +18,6 @@ from rosbags.typesys.store import Typestore
 
 from video_depth_ros.errors import RecordingError
 
-_UNKNOWN_HASH = "RIHS01_" + 64 * "0"
-
 
 class MessageTypes:
     """Decoding, conversion and definitions of the messages of one open reader."""
@@ -69,7 +67,9 @@ class MessageTypes:
             return store.generate_msgdef(kind, ros_version=2)[0], store.hash_rihs01(kind)
         # A type of the user's own, recorded without its definition (before Iron): the bytes are
         # kept, and whoever has the type installed can read them.
-        return "", connection.digest or _UNKNOWN_HASH
+        unknown = get_typestore(Stores.EMPTY)
+        unknown.register(get_types_from_msg("", kind))
+        return "", connection.digest or unknown.hash_rihs01(kind)
 
     def to_ros2_ready(self, connection: Connection) -> None:
         """Prepare the conversion of a ROS 1 connection, which registers its ROS 2 type."""

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     reader = open_sequence(args.format, args.source, options)
     console = Console(stderr=True)
     columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("importing", total=reader.frame_count or None)
         counts = import_sequence(
             reader,

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         sparse_depth=args.sparse_depth_topic,
     )
     columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("messages", total=None)
         summary = reprocess(
             args.source,
