@@ -130,12 +130,29 @@ class LocalConfig:
         "Correct inverse depth locally where anchors are dense and it lowers the error left out.",
         live=True,
     )
-    cell: int = parameter(32, "Grid cell in the image.", unit="px", low=4, high=1024)
-    levels: int = parameter(8, "Grid levels over the disparity.", low=1, high=64)
+    cell: int = parameter(16, "Finest grid cell in the image.", unit="px", low=4, high=1024)
+    levels: int = parameter(
+        32,
+        "Finest division of the logarithm of inverse depth, a power of two.",
+        low=1,
+        high=64,
+    )
+    ridge: float = parameter(
+        0.15, "Pull to no correction, in anchors per cell.", low=0.0, high=1e6
+    )
     min_points: int = parameter(200, "Fewest anchors of a frame.", low=10)
     min_gain: float = parameter(
         0.1, "Smallest share by which the left-out error must fall.", low=0.0, high=1.0
     )
+
+    def __post_init__(self) -> None:
+        """Refuse grids that do not nest.
+
+        Raises:
+            ConfigError: levels is no power of two.
+        """
+        if self.levels & (self.levels - 1):
+            raise ConfigError(f"scale.local.levels: expected a power of two, got {self.levels}")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from video_depth_ros.metric.reasons import Verdict
 
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
 _MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
-_HYPOTHESES = 200
-_SCORED = 400
+_HYPOTHESES = 150
+_SCORED = 300
 _ITERATIONS = 10
 _INLIER = 2.5
 # A map that explains less than this share of the measured relief is a line through outliers that

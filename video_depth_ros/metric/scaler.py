@@ -21,6 +21,7 @@ from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.fit import fit_scale
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
+from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import ScaleReport, SourceRecord
 from video_depth_ros.metric.scale_filter import ScaleFilter
@@ -38,6 +39,15 @@ class _Measurement:
     source: str
     stamp_ns: int
     anchors: Callable[[View], Anchors | Verdict]
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """Anchors that entered the filter, with the disparity at each."""
+
+    stamp_ns: int
+    anchors: Anchors
+    disparity: np.ndarray
 
 
 class MetricScaler:
@@ -62,6 +72,9 @@ class MetricScaler:
         self._state = ScaleState.UNSCALED
         self._published: tuple[float, float] | None = None
         self._relative_sigma = math.inf
+        self._fused: list[_Fused] = []  # of the newest frame that had any
+        self._local: LocalCorrection | None = None
+        self._corrected_ns: int | None = None
 
     def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
         """A LiDAR scan or any registered cloud.
@@ -163,6 +176,7 @@ class MetricScaler:
         self._views.append(view)
         fresh = self._take_measurements()
         scale = self._publish(view, stamp_ns, fresh)
+        self._correct(view, scale)
         self._time_ns = stamp_ns
         return scale
 
@@ -186,6 +200,8 @@ class MetricScaler:
         q = scale.a * disparity + scale.b
         low, high = 1.0 / self.config.max_depth, 1.0 / self.config.min_depth
         q = torch.where((q >= low) & (q <= high), q, math.nan)
+        if self._local is not None:
+            q = self._local.apply(q)
         C = scale.covariance
         variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
         variance = variance.clamp_min(0.0) + (self._relative_spread(q) * q) ** 2
@@ -214,8 +230,8 @@ class MetricScaler:
             relative_sigma=self._relative_sigma,
             age=math.inf if supported is None else (now_ns - supported) * 1e-9,
             sources=copy.deepcopy(self._sources),
-            local=False,
-            local_gain=math.nan,
+            local=self._local is not None,
+            local_gain=math.nan if self._local is None else self._local.gain,
             last_reject=self._last_reject,
             reinitialised=self._reinitialised,
         )
@@ -242,6 +258,8 @@ class MetricScaler:
         self._supported_ns = None
         self._state = ScaleState.UNSCALED
         self._relative_sigma = math.inf
+        self._fused.clear()
+        self._local = None
 
     def _take_measurements(self) -> bool:
         """Fit every waiting measurement whose frame is known; whether the scale may jump."""
@@ -295,7 +313,9 @@ class MetricScaler:
         if verdict in USABLE or verdict is Verdict.REINITIALISED:
             record.used_ns = view.stamp_ns
             self._supported_ns = max(view.stamp_ns, self._supported_ns or 0)
-            self._spread.add(self._filter.a * d + self._filter.b, anchors.inverse_depth)
+            if self._fused and self._fused[0].stamp_ns != view.stamp_ns:
+                self._fused.clear()
+            self._fused.append(_Fused(view.stamp_ns, anchors, d))
         if self._filter.known and len(anchors):
             fitted = self._filter.a * d + self._filter.b
             record.residual = float(np.median(np.abs(fitted / anchors.inverse_depth - 1.0)))
@@ -332,6 +352,37 @@ class MetricScaler:
             a, b = self._slewed(a, b, (stamp_ns - (self._time_ns or stamp_ns)) * 1e-9)
         self._published = (a, b)
         return MetricScale(self._state, a, b, self._filter.covariance, self._supported_ns or 0)
+
+    def _correct(self, view: View, scale: MetricScale) -> None:
+        """Local correction and residual spread under the published map.
+
+        A correction is kept for the frames until the next scan, for ``max_time_offset``.
+        """
+        if scale.state is ScaleState.UNSCALED or not self._fused:
+            self._local = None
+            return
+        stamp_ns = self._fused[0].stamp_ns
+        if abs(view.stamp_ns - stamp_ns) * 1e-9 > self.config.lidar.max_time_offset:
+            self._local = None
+            return
+        if self._corrected_ns == stamp_ns:
+            return
+        self._corrected_ns = stamp_ns
+        fitted = np.concatenate([scale.a * f.disparity + scale.b for f in self._fused])
+        measured = np.concatenate([f.anchors.inverse_depth for f in self._fused])
+        usable = fitted > 1e-4
+        fitted, measured = fitted[usable], measured[usable]
+        self._local = None
+        if self.config.local.enabled:
+            uv = np.concatenate([f.anchors.uv for f in self._fused])[usable]
+            sigma = np.concatenate([f.anchors.sigma for f in self._fused])[usable]
+            size = (int(view.disparity.shape[0]), int(view.disparity.shape[1]))
+            weight = trust(fitted, measured, sigma)
+            self._local = fit_local(uv, fitted, measured, weight, size, self.config.local)
+        if self._local is None:
+            self._spread.add(fitted, measured / fitted)
+        else:
+            self._spread.add(fitted, np.exp(self._local.errors))
 
     def _next_state(self, age: float) -> ScaleState:
         if age > self.config.lost_after or not self._filter.known:

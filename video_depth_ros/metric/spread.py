@@ -28,13 +28,16 @@ class ResidualSpread:
         """Forget the residuals."""
         self._relative = None
 
-    def add(self, fitted: np.ndarray, measured: np.ndarray) -> None:
-        """Residuals of one frame's anchors, both float [n], 1/m."""
-        usable = fitted > 0.0
-        fitted, measured = fitted[usable], measured[usable]
+    def add(self, fitted: np.ndarray, ratio: np.ndarray) -> None:
+        """Residuals of one frame's anchors.
+
+        Args:
+            fitted: float [n] > 0, inverse depth by the map [1/m].
+            ratio: float [n], measured over estimated inverse depth.
+        """
         if fitted.size < _MIN_IN_BIN:
             return
-        error = np.abs(measured - fitted) / fitted
+        error = np.abs(ratio - 1.0)
         if self._relative is None:
             self._relative = np.full(self._edges.size - 1, np.nan)
         at = np.digitize(fitted, self._edges) - 1

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local correction of inverse depth where anchors are dense.
+
+What the global map leaves, log(q_measured / q_fitted), is smooth over a surface and jumps between
+surfaces. It is regressed on coarse-to-fine bilateral grids in (v, u, log q) (Chen et al. 2007):
+every level takes the kernel mean of what the coarser ones left, shrunk to zero where its anchors
+are few. The non-learned counterpart of VI-Depth's scale map. It is used only where it lowers the
+error at anchors that were left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from video_depth_ros.metric.config import LocalConfig
+
+_CLIP = 0.7  # largest |log correction| taken from or given to a pixel: a factor of two
+_SURE = 0.05  # relative deviation of an anchor worth half a perfect one
+_TUKEY = 4.685
+
+
+@dataclass(frozen=True)
+class LocalCorrection:
+    """A correction of one frame.
+
+    Attributes:
+        grid: float64 [bins, rows, columns], log correction of inverse depth.
+        cell: cell of the grid in the image [px].
+        low, high: log inverse depth at the ends of the grid's first axis.
+        gain: share by which the error at left-out anchors fell.
+        errors: float64 [n], log error of each anchor when left out.
+    """
+
+    grid: np.ndarray
+    cell: float
+    low: float
+    high: float
+    gain: float
+    errors: np.ndarray
+
+    def apply(self, inverse_depth: Tensor) -> Tensor:
+        """Corrected inverse depth, float [h, w]; NaN stays NaN."""
+        third = (inverse_depth.log() - self.low) / (self.high - self.low)
+        third = torch.nan_to_num(third.clamp(0.0, 1.0), nan=0.0)
+        grid = torch.as_tensor(self.grid, dtype=third.dtype, device=third.device)
+        return inverse_depth * _slice(grid, third, self.cell).clamp(-_CLIP, _CLIP).exp()
+
+
+def fit_local(
+    uv: np.ndarray,
+    fitted: np.ndarray,
+    measured: np.ndarray,
+    weight: np.ndarray,
+    size: tuple[int, int],
+    config: LocalConfig,
+) -> LocalCorrection | None:
+    """Fit a correction to the anchors of one frame.
+
+    Args:
+        uv: float [n, 2], pixels.
+        fitted, measured: float [n] > 0, inverse depth by the global map and by the sensor.
+        weight: float [n] in [0, 1], trust in each anchor.
+        size: (height, width) of the frame.
+
+    Returns:
+        The correction, or None when anchors are too few or it does not lower the error of
+        left-out anchors by ``min_gain``.
+    """
+    n = fitted.size
+    if n < config.min_points:
+        return None
+    log_q = np.log(fitted)
+    target = np.clip(np.log(measured) - log_q, -_CLIP, _CLIP)
+    low, high = np.quantile(log_q, (0.01, 0.99))
+    low, high = float(low), float(max(high, low + 0.1))
+    third = np.clip((log_q - low) / (high - low), 0.0, 1.0)
+    corners = _footprints(uv, third, size, config)
+    fold = np.random.default_rng(0).integers(0, 2, n)
+    left_out = np.zeros(n)
+    for side in (0, 1):
+        inside = fold == side
+        _, value = _pyramid(corners, target, weight * inside, config.ridge)
+        left_out[~inside] = value[~inside]
+    errors = target - left_out
+    before = float(np.mean(np.abs(target)))
+    gain = 1.0 - float(np.mean(np.abs(errors))) / max(before, 1e-12)
+    if gain < config.min_gain:
+        return None
+    grid, _ = _pyramid(corners, target, weight, config.ridge)
+    return LocalCorrection(grid, float(config.cell), low, high, gain, errors)
+
+
+def trust(fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Weight of each anchor in [0, 1]: low for imprecise ones, zero for gross outliers.
+
+    Args:
+        fitted, measured, sigma: float [n] > 0, inverse depths and the sensor's deviation.
+    """
+    error = np.log(measured / fitted)
+    scale = max(1.4826 * float(np.median(np.abs(error))), _SURE)
+    agree = np.square(np.maximum(0.0, 1.0 - np.square(error / (_TUKEY * scale))))
+    return agree / (1.0 + np.square(sigma / (_SURE * measured)))
+
+
+def _footprints(
+    uv: np.ndarray, third: np.ndarray, size: tuple[int, int], config: LocalConfig
+) -> list[_Corners]:
+    """Where the anchors lie in every grid, coarse to fine; cells halve from grid to grid."""
+    levels = max(1, int(math.log2(max(max(size) / (2.0 * config.cell), 1.0))) + 1)
+    return [
+        _corners(uv, third, config.cell * 2.0**step, max(1, config.levels >> step) + 1, size)
+        for step in reversed(range(levels))
+    ]
+
+
+def _pyramid(
+    corners: list[_Corners], target: np.ndarray, weight: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of all levels on the finest grid, and at the points.
+
+    Cells halve from level to level, so every coarse grid is exactly one on the finer.
+    """
+    rest, total = target.copy(), np.zeros_like(target)
+    grid = np.zeros((2, 2, 2))
+    for level, at in enumerate(corners):
+        own = _regress(at, rest, weight, ridge)
+        value = (own.reshape(-1)[at.index] * at.share).sum(axis=0)
+        total += value
+        rest -= value
+        grid = own if level == 0 else own + _finer(grid, own.shape)
+    return grid, total
+
+
+def _finer(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A grid resampled on one of half the cell, linear along each axis."""
+    for axis, size in enumerate(shape):
+        old = grid.shape[axis]
+        at = np.arange(size) * (0.5 if axis or size > old else 1.0)
+        low = np.minimum(at.astype(np.intp), old - 2)
+        share = np.minimum(at - low, 1.0).reshape([-1 if k == axis else 1 for k in range(3)])
+        below, above = np.take(grid, low, axis), np.take(grid, low + 1, axis)
+        grid = below + share * (above - below)
+    return grid
+
+
+@dataclass(frozen=True)
+class _Corners:
+    """Trilinear footprint of points in a grid."""
+
+    index: np.ndarray  # [8, n]
+    share: np.ndarray  # [8, n]
+    shape: tuple[int, int, int]
+
+
+def _corners(
+    uv: np.ndarray, third: np.ndarray, cell: float, bins: int, size: tuple[int, int]
+) -> _Corners:
+    rows, columns = (max(2, math.ceil(extent / cell) + 1) for extent in size)
+    u = np.clip((uv[:, 0] + 0.5) / cell, 0.0, columns - 1.001)
+    v = np.clip((uv[:, 1] + 0.5) / cell, 0.0, rows - 1.001)
+    k = np.clip(third * (bins - 1), 0.0, bins - 1.001)
+    u0, v0, k0 = u.astype(np.intp), v.astype(np.intp), k.astype(np.intp)
+    fu, fv, fk = u - u0, v - v0, k - k0
+    index, share = [], []
+    for dk, wk in ((0, 1 - fk), (1, fk)):
+        for dv, wv in ((0, 1 - fv), (1, fv)):
+            for du, wu in ((0, 1 - fu), (1, fu)):
+                index.append(((k0 + dk) * rows + v0 + dv) * columns + u0 + du)
+                share.append(wk * wv * wu)
+    return _Corners(np.stack(index), np.stack(share), (bins, rows, columns))
+
+
+def _regress(corners: _Corners, rest: np.ndarray, weight: np.ndarray, ridge: float) -> np.ndarray:
+    """Kernel mean at every vertex, shrunk towards zero by ``ridge`` pseudo-anchors."""
+    share = corners.share * weight
+    cells = math.prod(corners.shape)
+    flat = corners.index.ravel()
+    above = np.bincount(flat, (share * rest).ravel(), cells).reshape(corners.shape)
+    below = np.bincount(flat, share.ravel(), cells).reshape(corners.shape)
+    return _blur(above) / (_blur(below) + ridge)
+
+
+def _blur(grid: np.ndarray) -> np.ndarray:
+    """[1 2 1] / 4 along each axis, edges repeated."""
+    for axis in range(3):
+        padded = np.concatenate([grid.take([0], axis), grid, grid.take([-1], axis)], axis)
+        n = grid.shape[axis]
+        pairs = padded.take(range(n + 1), axis) + padded.take(range(1, n + 2), axis)
+        grid = 0.25 * (pairs.take(range(n), axis) + pairs.take(range(1, n + 1), axis))
+    return grid
+
+
+def _slice(grid: Tensor, third: Tensor, cell: float) -> Tensor:
+    """Trilinear interpolation of [bins, rows, columns] at every pixel and its third coordinate."""
+    height, width = third.shape
+    _, rows, columns = grid.shape
+    u = (torch.arange(width, device=third.device, dtype=third.dtype) + 0.5) / cell
+    v = (torch.arange(height, device=third.device, dtype=third.dtype) + 0.5) / cell
+    x = (2.0 * u / (columns - 1) - 1.0).expand(height, width)
+    y = (2.0 * v / (rows - 1) - 1.0)[:, None].expand(height, width)
+    at = torch.stack([x, y, 2.0 * third - 1.0], dim=-1)[None, None]
+    return F.grid_sample(grid[None, None], at, padding_mode="border", align_corners=True)[0, 0, 0]
