@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start depth_node, configure and activate it; optionally play a bag to it and show the result.
+
+    ros2 launch video_depth_ros depth.launch.py image:=/camera/image_raw points:=/lidar/points
+    ros2 launch video_depth_ros depth.launch.py bag:=drive.mcap image:=/camera/image_raw rviz:=true
+    ros2 launch video_depth_ros depth.launch.py --show-args
+
+Works from Humble on: the transitions are driven by event handlers, because LifecycleNode's own
+``autostart`` came later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
+
+PACKAGE = "video_depth_ros"
+SWITCH = ("true", "false")
+TOPICS = ("image", "camera_info", "points", "sparse_depth", "imu", "odom")
+
+
+class Argument(NamedTuple):
+    """One launch argument."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+# What one is likely to change, and nothing else; everything else stands in params_file.
+ARGUMENTS = (
+    Argument("image", "image", "Topic of the images; image/compressed follows it."),
+    Argument("camera_info", "camera_info", "Topic of camera_info; default: beside the images."),
+    Argument("points", "points", "Topic of a LiDAR's PointCloud2, for metric scale."),
+    Argument("sparse_depth", "sparse_depth", "Topic of a sparse depth image, for metric scale."),
+    Argument("imu", "imu", "Topic of an IMU, for metric scale."),
+    Argument("odom", "odom", "Topic of wheel odometry, for metric scale."),
+    Argument("params_file", "", "Parameter file; default: config/depth.yaml of this package."),
+    Argument("regressor", "", "Regressor (nano, dvd, ...); default: that of params_file."),
+    Argument("weights", "", "Weight file; default: that of params_file."),
+    Argument("device", "", "torch device (cpu, cuda ...); default: that of params_file."),
+    Argument("name", "depth_node", "Name of the node."),
+    Argument("namespace", "", "Namespace of the node and its topics."),
+    Argument("use_sim_time", "false", "Time comes from /clock; implied by bag.", SWITCH),
+    Argument(
+        "log_level", "info", "Least level to log.", ("debug", "info", "warn", "error", "fatal")
+    ),
+    Argument("autostart", "true", "Configure and activate the node.", SWITCH),
+    Argument("respawn", "false", "Start the process again when it dies.", SWITCH),
+    Argument("bag", "", "Bag to play with --clock as soon as the node is active."),
+    Argument("bag_rate", "1.0", "Speed at which the bag is played."),
+    Argument("rviz", "false", "Show the result in RViz.", SWITCH),
+    Argument("foxglove", "false", "Run foxglove_bridge; layout: config/foxglove.json.", SWITCH),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declared arguments, then everything that depends on their values."""
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=list(argument.choices) or None,
+        )
+        for argument in ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=actions)])
+
+
+def actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The actions for the values that the arguments have in this launch."""
+    values = {a.name: context.launch_configurations[a.name] for a in ARGUMENTS}
+    config = Path(get_package_share_directory(PACKAGE)) / "config"
+    node = depth_node(values, config)
+    found: list[LaunchDescriptionEntity] = [node]
+    if values["autostart"] == "true":
+        found += autostart(node)
+    if values["bag"]:
+        found.append(when_active(node, play_bag(values)))
+    if values["rviz"] == "true":
+        found.append(rviz(values, config))
+    if values["foxglove"] == "true":
+        found.append(
+            Node(
+                package="foxglove_bridge",
+                executable="foxglove_bridge",
+                parameters=[{"use_sim_time": simulated(values)}],
+            )
+        )
+        found.append(LogInfo(msg=f"Foxglove layout to import: {config / 'foxglove.json'}"))
+    return found
+
+
+def depth_node(values: dict[str, str], config: Path) -> LifecycleNode:
+    """The node; arguments that are given win over the parameter file."""
+    given = {
+        f"regressor.{key}": values[argument]
+        for key, argument in (("name", "regressor"), ("weights", "weights"), ("device", "device"))
+        if values[argument]
+    }
+    return LifecycleNode(
+        package=PACKAGE,
+        executable="depth_node",
+        name=values["name"],
+        namespace=values["namespace"],
+        parameters=[
+            values["params_file"] or str(config / "depth.yaml"),
+            {"use_sim_time": simulated(values), **given},
+        ],
+        remappings=[(topic, values[topic]) for topic in TOPICS if values[topic] != topic],
+        ros_arguments=["--log-level", values["log_level"]],
+        respawn=values["respawn"] == "true",
+        respawn_delay=2.0,
+        output="screen",
+    )
+
+
+def autostart(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
+    """Configure when the process has started, activate when that has succeeded."""
+    return [
+        RegisterEventHandler(
+            OnProcessStart(
+                target_action=node, on_start=[change(node, Transition.TRANSITION_CONFIGURE)]
+            )
+        ),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state="inactive",
+                entities=[change(node, Transition.TRANSITION_ACTIVATE)],
+            )
+        ),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state="unconfigured",
+                entities=[LogInfo(msg="depth_node could not be configured; see its log above")],
+            )
+        ),
+    ]
+
+
+def change(node: LifecycleNode, transition: int) -> EmitEvent:
+    """Ask the node for a transition."""
+    return EmitEvent(
+        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+    )
+
+
+def when_active(node: LifecycleNode, action: LaunchDescriptionEntity) -> RegisterEventHandler:
+    """Run an action once the node takes images."""
+    return RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state="activating",
+            goal_state="active",
+            entities=[action],
+        )
+    )
+
+
+def play_bag(values: dict[str, str]) -> ExecuteProcess:
+    """``ros2 bag play`` with /clock."""
+    return ExecuteProcess(
+        cmd=["ros2", "bag", "play", values["bag"], "--clock", "--rate", values["bag_rate"]],
+        output="screen",
+    )
+
+
+def rviz(values: dict[str, str], config: Path) -> Node:
+    """RViz on the node's topics."""
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=values["namespace"],
+        arguments=["-d", str(config / "depth.rviz")],
+        parameters=[{"use_sim_time": simulated(values)}],
+    )
+
+
+def simulated(values: dict[str, str]) -> bool:
+    """Whether time comes from /clock."""
+    return values["use_sim_time"] == "true" or bool(values["bag"])
