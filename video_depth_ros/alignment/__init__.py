@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alignment: windows of affine-invariant disparity brought into one affine frame for hours."""
 
-from video_depth_ros.alignment.config import AlignmentConfig
+from video_depth_ros.alignment.config import AlignmentConfig, KeyframeConfig
 from video_depth_ros.alignment.fit import AffineFit, FitLimits, FitVerdict, fit_affine, fit_dvd
+from video_depth_ros.alignment.keyframes import DriftReport, KeyframeAnchor
 from video_depth_ros.alignment.running import AlignedGroup, RunningEstimate
 
 __all__ = [
     "AffineFit",
     "AlignedGroup",
     "AlignmentConfig",
+    "DriftReport",
     "FitLimits",
     "FitVerdict",
+    "KeyframeAnchor",
+    "KeyframeConfig",
     "RunningEstimate",
     "fit_affine",
     "fit_dvd",

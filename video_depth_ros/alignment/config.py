@@ -6,7 +6,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.settings import parameter
+from video_depth_ros.settings import group, parameter
+
+
+@dataclass(frozen=True)
+class KeyframeConfig:
+    """How old keyframes hold the running frame against drift."""
+
+    every: int = parameter(
+        10,
+        "Groups between two dilated windows over old keyframes and the newest frame, each one "
+        "more run of the network; 0 switches drift control off.",
+        unit="groups",
+        low=0,
+        high=100_000,
+    )
+    count: int = parameter(
+        4,
+        "Old keyframes in a dilated window; with DVD's groups 4, 8, ... are used.",
+        low=1,
+        high=20,
+    )
+    history: int = parameter(
+        8, "Dilated windows that the graph of affine fits remembers.", low=1, high=64
+    )
+    drift: float = parameter(
+        0.002,
+        "Expected drift of log scale, and of shift, per group; the square root of the number of "
+        "groups times this is how far the chain between two keyframes is believed.",
+        low=1e-6,
+        high=0.1,
+    )
+    slew: float = parameter(
+        0.002,
+        "Largest relative change that a correction makes from one group to the next.",
+        low=1e-6,
+        high=0.1,
+    )
+    patience: int = parameter(
+        3,
+        "Dilated windows in a row that an old keyframe may fail to fit before it is dropped.",
+        low=1,
+        high=100,
+    )
 
 
 @dataclass(frozen=True)
@@ -105,6 +147,8 @@ class AlignmentConfig:
         low=1,
         high=10_000,
     )
+
+    keyframes: KeyframeConfig = group(KeyframeConfig)
 
     def __post_init__(self) -> None:
         if not self.floor < self.saturation:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Affine fits ref = scale * cur + shift between two versions of the same pixels.
 
-``fit_affine`` is the robust one: the start is the best of two-point hypotheses by a
-truncated residual (a least-squares start breaks at 20 % structured outliers), refined by iteratively
+``fit_affine`` is the robust one: the start is the best of two-point hypotheses by a truncated
+residual (a least-squares start breaks at 20 % structured outliers), refined by iteratively
 re-weighted regression with Tukey's biweight. The slope is the symmetric one: both sides are noisy,
 and the ordinary least-squares slope is too small by the share of noise in the variance of ``cur``.
 A chain of windows would shrink by that share at every link.
@@ -20,8 +20,9 @@ import numpy as np
 
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
 _COARSE = 4096  # most pixels used to start and to estimate the noise
-_POLISH = 3  # steps on all pixels
-_HYPOTHESES = 96
+_POLISH = 5  # steps on all pixels
+_HYPOTHESES = 128
+_CANDIDATES = 8  # hypotheses that are refined before they are compared
 _SCORED = 512  # pixels on which hypotheses are scored
 _QUANTILE = 0.35  # of |residual|; lower than the median: up to half of all pixels may be wrong
 _NORMAL_QUANTILE = 0.45376  # |N(0, 1)| at that quantile
@@ -120,7 +121,7 @@ def fit_affine(
     if n <= _COARSE:  # a canonical order, so that the order of the pixels does not matter
         order = np.lexsort((y, x))
         x, y, w = x[order], y[order], w[order]
-    coarse = slice(None, None, -(-n // _COARSE))
+    coarse = slice(None, None, -(-n // _COARSE))  # few enough for what is done many times
     x0, y0 = float(np.median(x[coarse])), float(np.median(y[coarse]))
     x, y = x - x0, y - y0
     spread_x, spread_y = _spread(x[coarse]), _spread(y[coarse])
@@ -130,19 +131,20 @@ def fit_affine(
     fit = _refine(x[coarse], y[coarse], w[coarse], start, noise_ratio)
     if fit is None:
         return _held(prior, n, FitVerdict.UNRELATED)
+    share = _share(x[coarse], y[coarse], fit, spread_y)
     ends = (
         (cur_range[0] - x0, cur_range[1] - x0),
         (ref_range[0] - y0, ref_range[1] - y0),
     )
     inside = _inside(x, y, fit, noise_ratio, *ends)
-    if _spread(x[inside][coarse]) > 0.5 * spread_x:
+    enough = np.count_nonzero(inside) >= limits.min_pixels
+    if enough and _spread(x[inside][coarse]) > 0.5 * spread_x:
         x, y, w = x[inside], y[inside], w[inside]
-    fit = _refine(x[coarse], y[coarse], w[coarse], fit[:2], noise_ratio) or fit
+    # sigma stays that of all pixels: among those left, more than half may be wrong
     fit = _polish(x, y, w, fit, noise_ratio) or fit
     scale, shift, sigma = fit
     sigma = max(sigma, 1e-9 * spread_y)
     residual = y - scale * x - shift
-    share = float(np.mean(np.abs(residual) <= 3.0 * sigma))
     explained = 1.0 - min(1.0, (sigma / spread_y) ** 2)
     covariance = _covariance(x, w * _tukey(residual, sigma), sigma, x0)
     verdict = _judge(scale, covariance, share, explained, prior, limits)
@@ -176,6 +178,12 @@ def fit_dvd(
         return 1.0, 0.0
     scale = float(np.mean((x - mean_x) * (y - mean_y))) / variance
     return float(np.clip(scale, low, high)), float(mean_y - scale * mean_x)
+
+
+def _share(x: np.ndarray, y: np.ndarray, fit: tuple[float, float, float], spread: float) -> float:
+    """Share of the pixels within three sigmas of the fit."""
+    residual = np.abs(y - fit[0] * x - fit[1])
+    return float(np.mean(residual <= 3.0 * max(fit[2], 1e-9 * spread)))
 
 
 def _inside(
@@ -252,13 +260,39 @@ def _start(
     few = residual[:, ::2]
     k = int(_QUANTILE * few.shape[1])
     sigma = float(np.partition(few, k, axis=1)[:, k].min()) / _NORMAL_QUANTILE
-    score = np.minimum(residual, 2.5 * max(sigma, 1e-9 * _spread(y))).sum(axis=1)
-    best = int(np.argmin(score))
+    sigma = max(sigma, 1e-9 * _spread(y))
+    score = np.minimum(residual, 2.5 * sigma).sum(axis=1)
+    # Two noisy points give a slope that is some percent off, which is enough to lose the few
+    # pixels with relief to the many on a plane: the best candidates are refined with wide weights
+    # before they are compared.
+    best = np.argsort(score, kind="stable")[:_CANDIDATES]
+    best = np.append(best, 0)
+    refined = _least_squares(x, y, scales[best], shifts[best], sigma)
+    residual = np.abs(y[None] - refined[0][:, None] * x[None] - refined[1][:, None])
+    score = np.minimum(residual, 2.5 * sigma).sum(axis=1)
+    winner = int(np.argmin(score))
     # Structured outliers can make a wrong map look as good as the right one: where the expected
     # map explains the pixels about as well, it is taken.
-    if score[0] <= 1.1 * score[best]:
-        best = 0
-    return float(scales[best]), float(shifts[best])
+    if score[-1] <= 1.1 * score[winner]:
+        winner = -1
+    return float(refined[0][winner]), float(refined[1][winner])
+
+
+def _least_squares(
+    x: np.ndarray, y: np.ndarray, scales: np.ndarray, shifts: np.ndarray, sigma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Re-weighted symmetric regressions from many starts at once, weights narrowing."""
+    for width in (3.0, 2.0, 1.0):
+        weight = _tukey(y[None] - scales[:, None] * x[None] - shifts[:, None], width * sigma)
+        total = weight.sum(axis=1) + 1e-12
+        mean_x, mean_y = weight @ x / total, weight @ y / total
+        xx = weight @ (x * x) / total - mean_x**2
+        yy = weight @ (y * y) / total - mean_y**2
+        good = (xx > 1e-12) & (yy > 0.0)
+        # both sides are about equally noisy, and no window is inverted
+        scales = np.where(good, np.sqrt(np.where(good, yy / np.maximum(xx, 1e-300), 1.0)), scales)
+        shifts = np.where(good, mean_y - scales * mean_x, shifts)
+    return scales, shifts
 
 
 def _refine(

@@ -137,6 +137,35 @@ class RunningEstimate:
         spread = self._spread_map(sigma, group)
         return AlignedGroup(disparity, spread, fit, self._sequence)
 
+    def correct(self, scale: float, shift: float) -> None:
+        """Move the running frame: what comes next is scale * X + shift of what it would have been.
+
+        For drift control, in steps too small to be seen as a seam.
+        """
+        for reference in self._references:
+            reference.samples = scale * reference.samples + shift
+            reference.low = scale * reference.low + shift
+            reference.high = scale * reference.high + shift
+        self._scale, self._shift = scale * self._scale, scale * self._shift + shift
+        if self._variance is not None:
+            self._variance = scale**2 * self._variance
+
+    def samples(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Samples of a published frame in the running frame: values [gh, gw] and usable.
+
+        Every ``sample_stride``-th pixel, averaged over all windows that saw the frame. None when
+        the frame is not, or no longer, kept.
+        """
+        for reference in self._references:
+            if reference.index == index:
+                return reference.samples.copy(), reference.usable.copy()
+        return None
+
+    @property
+    def oldest_index(self) -> int:
+        """Stream index of the oldest frame that is kept, -1 when none is."""
+        return self._references[0].index if self._references else -1
+
     def _forget(self) -> None:
         self._references: deque[_Reference] = deque(maxlen=self.config.overlap)
         self._scale, self._shift = 1.0, 0.0
@@ -320,4 +349,9 @@ def _check(group: DisparityGroup) -> int:
             f"expected a disparity [T, h, w] with at least {group.new} rows, got {list(shape)}; "
             "the regressor breaks its contract",
         )
-    return max(1, math.ceil(math.sqrt(shape[1] * shape[2] / _GRID)))
+    return sample_stride(shape[1], shape[2])
+
+
+def sample_stride(height: int, width: int) -> int:
+    """Distance of the samples that are kept of a frame [px]."""
+    return max(1, math.ceil(math.sqrt(height * width / _GRID)))

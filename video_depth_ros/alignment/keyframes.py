@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drift control by slow keyframes.
+
+Fits chained from window to window drift like a random walk. Every now and then the network
+therefore looks at a dilated window: some old keyframes and a recent frame in one. As all frames
+of a window share one affine frame, fitting it to what was published of the old keyframes tells how
+far the running frame has moved since. The fits meet in a small graph (``graph.py``) with the last
+dilated windows and the chain itself as further edges; its answer for the newest frame becomes a
+correction that the running estimate takes in steps too small to be seen. RollingDepth's dilated
+snippets (arXiv 2411.19189), made causal.
+
+Memory is constant: a handful of keyframes (image and coarse samples) and a handful of edges. Ages
+of the keyframes are spread evenly in log time, and the first of a segment is kept as long as it
+fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_depth_ros.alignment.config import AlignmentConfig
+from video_depth_ros.alignment.fit import USABLE, FitLimits, FitVerdict, fit_affine
+from video_depth_ros.alignment.graph import AffineEdge, edge_from_fit, solve_affine_graph
+from video_depth_ros.alignment.running import RunningEstimate, sample_stride
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
+
+_FIRST = 4  # group of the first keyframe: early, the segment's frame is the common one
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What one dilated window said.
+
+    Attributes:
+        keyframes: old keyframes in it.
+        fitted: how many of them fitted.
+        applied: whether the correction is believed and will be applied.
+        scale, shift: the correction found, X_true = scale * X + shift of the running frame.
+        verdicts: of the fits to the old keyframes, oldest first, then of the newest frame.
+    """
+
+    keyframes: int
+    fitted: int
+    applied: bool
+    scale: float
+    shift: float
+    verdicts: tuple[FitVerdict, ...]
+
+
+@dataclass
+class _Keyframe:
+    """An old frame: its image, what was published of it, and how that relates to the truth."""
+
+    number: int  # groups since the start of the segment
+    image: Tensor  # float32 [3, h, w]
+    samples: np.ndarray
+    usable: np.ndarray
+    correction: tuple[float, float]  # corrections applied to the running frame until then
+    solved: tuple[float, float] = (1.0, 0.0)  # published -> common frame, newest answer
+    failures: int = 0
+
+
+@dataclass
+class _Window:
+    """A past dilated window: its fits to keyframes, by their number."""
+
+    fits: dict[int, AffineEdge] = field(default_factory=dict)
+    solved: tuple[float, float] = (1.0, 0.0)
+
+
+class KeyframeAnchor:
+    """Holds a :class:`RunningEstimate` to old keyframes through a second regressor session."""
+
+    def __init__(
+        self,
+        config: AlignmentConfig,
+        spec: RegressorSpec,
+        session: RegressorSession,
+        estimate: RunningEstimate,
+    ) -> None:
+        """
+        Args:
+            config: of the alignment.
+            spec: of the regressor.
+            session: a second session of the stream's regressor and image size, used by nobody
+                else: it is reset for every dilated window.
+            estimate: what is held against drift.
+
+        Raises:
+            ConfigError: more keyframes than fit into a window of the regressor.
+        """
+        self.config = config.keyframes
+        if self.config.count + 1 - spec.group > spec.max_overlap:
+            raise ConfigError(
+                f"alignment.keyframes.count: at most {spec.max_overlap + spec.group - 1} fit into "
+                f"a window of {spec.name}, got {self.config.count}"
+            )
+        self._spec = spec
+        self._limits = FitLimits(
+            min_pixels=config.min_pixels,
+            min_inliers=config.min_inliers,
+            min_explained=config.min_explained,
+            flat_spread=config.flat_spread,
+            max_scale_sigma=config.max_scale_sigma,
+        )
+        self._range = (config.floor, config.saturation)
+        self._session = session
+        self._estimate = estimate
+        self._sequence = estimate.sequence
+        self._forget()
+
+    def push(self, image: Tensor, index: int) -> DriftReport | None:
+        """To be called after every whole group was aligned.
+
+        Args:
+            image: float32 [3, h, w], the group's newest frame as the regressor saw it.
+            index: its index in the stream, as in the group's ``first_index``.
+
+        Returns:
+            A report when a dilated window was run for this group.
+        """
+        if self._estimate.sequence != self._sequence:
+            self._sequence = self._estimate.sequence
+            self._forget()
+        self._recent.append((index, image))
+        while self._recent[0][0] < self._estimate.oldest_index:
+            self._recent.popleft()
+        number = self._groups
+        self._groups += 1
+        self._slew()
+        if self.config.every == 0 or number % self.config.every != _FIRST % self.config.every:
+            return None
+        # the oldest frame that is still compared: most windows saw it, its samples are the best
+        index, image = self._recent[0]
+        kept = self._estimate.samples(index)
+        if kept is None:
+            return None
+        keyframe = _Keyframe(number, image.clone(), *kept, self._applied)
+        report = None
+        if self._keyframes:
+            report = self._anchor(keyframe)
+        self._keep(keyframe)
+        return report
+
+    def reset(self) -> None:
+        """Forget all keyframes."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._groups = 0
+        self._keyframes: list[_Keyframe] = []
+        self._windows: deque[_Window] = deque(maxlen=self.config.history)
+        self._recent: deque[tuple[int, Tensor]] = deque()
+        self._pending = (1.0, 0.0)
+        self._applied = (1.0, 0.0)
+
+    def _slew(self) -> None:
+        """Apply a small part of the pending correction."""
+        scale, shift = self._pending
+        kept = self._estimate.samples(self._recent[0][0])
+        if (scale, shift) == (1.0, 0.0) or kept is None:
+            return
+        values = kept[0][kept[1]]
+        if values.size == 0:
+            return
+        low, high = np.quantile(values, (0.1, 0.9))
+        unit = max(abs(float(np.median(values))), float(high - low), 1e-9)
+        change = max(
+            abs((scale - 1.0) * float(low) + shift),
+            abs((scale - 1.0) * float(high) + shift),
+            abs(math.log(scale)) * unit,
+        )
+        part = min(1.0, self.config.slew * unit / max(change, 1e-12))
+        step = (scale**part, part * shift)
+        self._estimate.correct(*step)
+        self._applied = _compose(step, self._applied)
+        rest = scale / step[0]
+        self._pending = (rest, shift - rest * step[1]) if part < 1.0 else (1.0, 0.0)
+
+    def _anchor(self, newest: _Keyframe) -> DriftReport:
+        old = list(self._keyframes)
+        disparity = self._look([*old, newest])
+        stride = sample_stride(disparity.shape[1], disparity.shape[2])
+        grid = disparity[:, ::stride, ::stride].detach().to("cpu", torch.float64).numpy()
+        window = _Window()
+        verdicts = []
+        for row, keyframe in enumerate([*old, newest]):
+            verdict, edge = self._fit(grid[grid.shape[0] - len(old) - 1 + row], keyframe)
+            verdicts.append(verdict)
+            if edge is not None:
+                window.fits[keyframe.number] = edge
+                keyframe.failures = 0
+            else:
+                keyframe.failures += 1
+        fitted = sum(keyframe.number in window.fits for keyframe in old)
+        applied = newest.number in window.fits and fitted > 0
+        if applied:
+            self._windows.append(window)
+            newest.solved = self._compose_chain(newest)
+            self._solve([*self._keyframes, newest])
+            self._pending = newest.solved
+        self._keyframes = [k for k in self._keyframes if k.failures < self.config.patience]
+        return DriftReport(len(old), fitted, applied, *newest.solved, tuple(verdicts))
+
+    def _look(self, frames: list[_Keyframe]) -> Tensor:
+        """Disparity of the frames as one window [T, h, w]; T >= len(frames), newest last.
+
+        Where the frames do not fill whole groups the oldest is repeated before them.
+        """
+        first, group = self._spec.first_group, self._spec.group
+        length = first + max(0, -(-(len(frames) - first) // group)) * group
+        images = [frames[0].image] * (length - len(frames)) + [frame.image for frame in frames]
+        self._session.reset()
+        result = self._session.push(torch.stack(images[:first]), 0)
+        for at in range(first, length, group):
+            result = self._session.push(torch.stack(images[at : at + group]), at)
+        return result.disparity
+
+    def _fit(self, row: np.ndarray, keyframe: _Keyframe) -> tuple[FitVerdict, AffineEdge | None]:
+        """The edge from the window to a keyframe; its node numbers are set when solving."""
+        mask = (row > self._range[0]) & (row < self._range[1]) & keyframe.usable
+        fit = fit_affine(
+            row[mask],
+            keyframe.samples[mask],
+            prior=keyframe.solved,
+            limits=self._limits,
+            cur_range=self._range,
+        )
+        if fit.verdict not in USABLE:
+            return fit.verdict, None
+        return fit.verdict, edge_from_fit(0, 0, fit)
+
+    def _compose_chain(self, newest: _Keyframe) -> tuple[float, float]:
+        """Where the chain alone puts the newest frame: as the last keyframe, corrections undone."""
+        last = self._keyframes[-1]
+        between = _compose(newest.correction, _inverse(last.correction))
+        return _compose(last.solved, _inverse(between))
+
+    def _solve(self, keyframes: list[_Keyframe]) -> None:
+        """The graph: keyframes and dilated windows are nodes, fits and the chain edges."""
+        node = {keyframe.number: place for place, keyframe in enumerate(keyframes)}
+        edges = []
+        for earlier, later in zip(keyframes, keyframes[1:], strict=False):
+            # X_later = between(X_earlier), but for the drift
+            between = _compose(later.correction, _inverse(earlier.correction))
+            sigma = self.config.drift * math.sqrt(later.number - earlier.number)
+            centre = float(np.median(earlier.samples[earlier.usable]))
+            edges.append(
+                AffineEdge(
+                    node[earlier.number],
+                    node[later.number],
+                    between[0],
+                    centre,
+                    between[0] * centre + between[1],
+                    sigma,
+                    sigma,
+                )
+            )
+        initial = [keyframe.solved for keyframe in keyframes]
+        for window in self._windows:
+            known = {number: edge for number, edge in window.fits.items() if number in node}
+            if not known:
+                continue
+            place = len(initial)
+            number, first = next(iter(known.items()))
+            frame = keyframes[node[number]].solved
+            measured = (first.scale, first.centre_j - first.scale * first.centre_i)
+            initial.append(_compose(frame, measured))
+            for number, edge in known.items():
+                edges.append(
+                    AffineEdge(
+                        place,
+                        node[number],
+                        edge.scale,
+                        edge.centre_i,
+                        edge.centre_j,
+                        edge.sigma_log_scale,
+                        edge.sigma_level,
+                    )
+                )
+        solution = solve_affine_graph(np.array(initial), edges, fixed=0)
+        for keyframe, (scale, shift) in zip(keyframes, solution, strict=False):
+            keyframe.solved = (float(scale), float(shift))
+
+    def _keep(self, newest: _Keyframe) -> None:
+        """Add the newest; of too many, drop the one whose age is nearest to its neighbours'."""
+        if newest.failures:
+            return
+        self._keyframes.append(newest)
+        while len(self._keyframes) > self.config.count:
+            ages = [newest.number + self.config.every - k.number for k in self._keyframes]
+            ratios = [ages[i - 1] / ages[i + 1] for i in range(1, len(ages) - 1)]
+            # the first is kept: it is the frame of the whole segment
+            drop = 1 + int(np.argmin(ratios)) if ratios else 1
+            del self._keyframes[drop]
+
+
+def _compose(outer: tuple[float, float], inner: tuple[float, float]) -> tuple[float, float]:
+    """outer after inner."""
+    return outer[0] * inner[0], outer[0] * inner[1] + outer[1]
+
+
+def _inverse(affine: tuple[float, float]) -> tuple[float, float]:
+    return 1.0 / affine[0], -affine[1] / affine[0]
