@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.regressors.wan.transformer import FoldedTransformer, TransformerConfig
 from video_depth_ros.regressors.wan.vae import CausalVae, VaeConfig
 
+Module = TypeVar("Module", bound=nn.Module)
+
 # As the public model, but narrow; heads of 16 keep all three parts of RoPE.
 TINY = ModelSize(
     VaeConfig(dim=4, z_dim=16, multipliers=(1, 2, 2, 2), res_blocks=1, out_channels=1),
@@ -22,7 +25,7 @@ TINY = ModelSize(
 )
 
 
-def fill(module: nn.Module, seed: int = 0, std: float = 0.25) -> nn.Module:
+def fill(module: Module, seed: int = 0, std: float = 0.25) -> Module:
     """Random values in every parameter, also in those that start as ones or zeros."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():

@@ -243,17 +243,15 @@ def test_state_stays_constant_over_a_long_stream(options):
 def test_padding_rule(make, video, frames):
     """T frames become 4n + 1 by repeating the last: 1, 5, 5, 5, 5, 9, 9, 9, 9."""
     session = make(window=9).open(32, 48)
-    encoded = []
-    inner = session._encoder.encode
-    session._encoder = type(
-        "Spy",
-        (),
-        {
-            "encode": lambda self, images, state=None: (
-                encoded.append(images) or inner(images, state)
-            )
-        },
-    )()
+    encoded: list[torch.Tensor] = []
+    vae = session._encoder
+
+    class Watched:
+        def encode(self, images, state=None):
+            encoded.append(images)
+            return vae.encode(images, state)
+
+    session._encoder = Watched()
     total = session.push(video[:1], 0).new
     rest = video[1:frames]
     while len(rest) >= 4:

@@ -106,9 +106,9 @@ def test_checkpointing_changes_no_gradient():
             model.train().requires_grad_(True)
             model.checkpointing = checkpointing
             model(x).square().mean().backward()
-            first = next(model.parameters())
-            gradients.append(first.grad)
-            assert first.grad.abs().max() > 0
+            gradient = next(model.parameters()).grad
+            assert gradient is not None and gradient.abs().max() > 0
+            gradients.append(gradient)
     torch.testing.assert_close(gradients[0], gradients[2])
     torch.testing.assert_close(gradients[1], gradients[3])
 

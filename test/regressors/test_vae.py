@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +15,7 @@ from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.naming import vae_to_diffusers
 from video_depth_ros.regressors.wan.tiny_vae import TinyVae
 from video_depth_ros.regressors.wan.vae import CausalVae, VaeConfig
+from video_depth_ros.regressors.wan.vae_layers import Tape
 
 from .conftest import fill
 
@@ -19,7 +23,7 @@ PUBLIC = VaeConfig(dim=4, z_dim=16, multipliers=(1, 2, 2, 2), res_blocks=2)
 PATCHED = VaeConfig(
     dim=4, z_dim=6, multipliers=(1, 2), res_blocks=1, temporal=(True,), patch=4, out_channels=1
 )
-MODELS = {
+MODELS: dict[str, Callable[[], Any]] = {
     "public": lambda: fill(CausalVae(PUBLIC), seed=1),
     "patched": lambda: fill(CausalVae(PATCHED), seed=1),
     "tiny": lambda: fill(TinyVae(widths=(8, 8, 8, 8)), seed=1),
@@ -77,7 +81,7 @@ def test_any_chunks_equal_the_whole_clip(name, cuts, lead):
         parts.append(z)
     torch.testing.assert_close(torch.cat(parts, dim=2), whole, rtol=1e-12, atol=1e-12)
     assert whole.shape[2] == 1 + lead + sum(cuts)
-    for a, b in zip(state, end, strict=True):
+    for a, b in zip(state or (), end, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
     frames, _ = model.decode(whole)
@@ -125,7 +129,7 @@ def test_batch_is_independent():
 
 def test_gradients_reach_the_first_frame():
     model = MODELS["patched"]().requires_grad_(True)
-    images = clip(5).requires_grad_(True)
+    images: Any = clip(5).requires_grad_(True)
     frames, _ = model.decode(model.encode(images)[0])
     frames[:, :, -1].sum().backward()
     assert images.grad[:, :, 0].abs().max() > 0
@@ -134,8 +138,6 @@ def test_gradients_reach_the_first_frame():
 
 def test_two_dimensional_form_is_the_three_dimensional_convolution():
     conv = MODELS["public"]().encoder.conv1
-    from video_depth_ros.regressors.wan.vae_layers import Tape
-
     x = clip(6, batch=2)
     padded = torch.cat((torch.zeros(2, 3, 2, 16, 24), x), dim=2)
     expected = torch.nn.functional.conv3d(padded, conv.weight, conv.bias, padding=(0, 1, 1))
