@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from video_depth_ros.bags import messages as m
@@ -20,7 +21,7 @@ from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.decoding import decode_compressed
 from video_depth_ros.errors import RecordingError
 
-from .samples import CAMERA, START, model_of, shared, write_robot
+from .samples import CAMERA, PERIOD, START, model_of, shared, write_robot
 
 NAMES = ("lone.mcap", "lone.db3", "folder")
 
@@ -120,6 +121,55 @@ def test_an_interrupted_folder_without_metadata_is_read(tmp_path):
     (tmp_path / "bag" / "metadata.yaml").unlink()
     with Recording(tmp_path / "bag") as recording:
         assert recording.message_count == 18
+
+
+@pytest.mark.parametrize(
+    ("plugin", "mode"),
+    [
+        (StoragePlugin.MCAP, CompressionMode.STORAGE),
+        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+        (StoragePlugin.SQLITE3, CompressionMode.FILE),
+    ],
+)
+def test_compressed_recordings_are_read(tmp_path, robot_bag, plugin, mode):
+    with Recording(robot_bag) as recording:
+        expected = list(recording.messages())
+        writer = Writer(tmp_path / "bag", version=8, storage_plugin=plugin)
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+        with writer:
+            store = m.typestore()
+            connections = {
+                t.name: writer.add_connection(t.name, t.kind, typestore=store)
+                for t in recording.topics.values()
+            }
+            for received in expected:
+                writer.write(connections[received.topic], received.time_ns, received.data)
+    with Recording(tmp_path / "bag") as recording:
+        assert list(recording.messages()) == expected
+
+
+def test_a_recording_split_into_files_is_one(tmp_path):
+    """`ros2 bag record --max-bag-size` leaves several files and one metadata.yaml."""
+    write_robot(tmp_path / "bag", frames=2)
+    meta = tmp_path / "bag" / "metadata.yaml"
+    with Recording(tmp_path / "bag") as recording:
+        expected = list(recording.messages())
+    later = PERIOD * 50
+    with Recording(tmp_path / "bag") as recording, BagWriter(tmp_path / "bag" / "b.mcap") as bag:
+        for topic in recording.topics.values():
+            bag.add_topic(topic.name, topic.kind, latched=topic.name == "/tf_static")
+        for received in expected:
+            bag.write_raw(received.topic, received.time_ns + later, received.data)
+    text = yaml.safe_load(meta.read_text())
+    info = text["rosbag2_bagfile_information"]
+    info["relative_file_paths"].append("b.mcap")
+    info["message_count"] *= 2
+    info["duration"]["nanoseconds"] += later
+    meta.write_text(yaml.safe_dump(text))
+    with Recording(tmp_path / "bag") as recording:
+        both = list(recording.messages())
+    assert [r.data for r in both] == 2 * [r.data for r in expected]
+    assert both[-1].time_ns == expected[-1].time_ns + later
 
 
 def _truncate(path: Path) -> None:
