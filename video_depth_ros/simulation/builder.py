@@ -84,13 +84,17 @@ class Palette:
         """Car paint: white, silver, grey, black, and a few colours."""
         r = self.rng
         if r.random() < 0.7:
-            return self.hsv(r.random(), r.uniform(0, 0.06), r.choice([0.02, 0.05, 0.15, 0.35, 0.75]))
+            return self.hsv(
+                r.random(), r.uniform(0, 0.06), r.choice([0.02, 0.05, 0.15, 0.35, 0.75])
+            )
         return self.hsv(r.choice([0.0, 0.02, 0.58, 0.62, 0.35, 0.12]), 0.8, r.uniform(0.08, 0.5))
 
     def mixed(self, color: Color, spread: float = 0.35) -> np.ndarray:
         """A relative of a colour."""
         r = self.rng
-        return np.clip(np.asarray(color) * np.exp(r.normal(0, spread) + r.normal(0, 0.1, 3)), 0.01, 0.9)
+        return np.clip(
+            np.asarray(color) * np.exp(r.normal(0, spread) + r.normal(0, 0.1, 3)), 0.01, 0.9
+        )
 
 
 class Builder:
@@ -238,11 +242,15 @@ class Builder:
              material if top is None else top, casts)
         )  # fmt: skip
 
-    def box(self, center: Sequence[float], size: Sequence[float], material: int, **kw: object) -> None:
+    def box(
+        self, center: Sequence[float], size: Sequence[float], material: int, **kw: object
+    ) -> None:
         """An oriented box."""
         self.add(kernels.BOX, center, size, material, **kw)  # type: ignore[arg-type]
 
-    def ball(self, center: Sequence[float], size: Sequence[float], material: int, **kw: object) -> None:
+    def ball(
+        self, center: Sequence[float], size: Sequence[float], material: int, **kw: object
+    ) -> None:
         """An ellipsoid."""
         self.add(kernels.ELLIPSOID, center, size, material, **kw)  # type: ignore[arg-type]
 
@@ -260,7 +268,9 @@ class Builder:
         """An elliptic cylinder, or a frustum whose top is (1 - taper) of its bottom."""
         self.add(kernels.CYLINDER, center, size, material, taper=(taper, 0.0, 0.0), **kw)  # type: ignore[arg-type]
 
-    def rod(self, start: Sequence[float], stop: Sequence[float], thickness: float, material: int) -> None:
+    def rod(
+        self, start: Sequence[float], stop: Sequence[float], thickness: float, material: int
+    ) -> None:
         """A thin cylinder from point to point."""
         a, b = np.asarray(start, float), np.asarray(stop, float)
         d = b - a

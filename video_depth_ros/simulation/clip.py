@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from video_depth_ros.camera import Camera
+from video_depth_ros.errors import ConfigError
 
 from .path import T_LINK_OPTICAL, make_path
 from .sensor import Exposer, Sensor, image_flow
@@ -65,19 +66,26 @@ def random_clip(
         style: path style, see ``make_path``; drawn if None.
 
     Raises:
-        ValueError: unknown split, world or style, or a size below 8 pixels or no frames.
+        ConfigError: unknown split, world or style, or a size below 8 pixels or no frames.
     """
     if split not in SPLITS:
-        raise ValueError(f"split: expected train or heldout, got {split!r}")
+        raise ConfigError(f"split: expected train or heldout, got {split!r}")
     if frames < 1 or height < 8 or width < 8:
-        raise ValueError(f"clip: expected 1 frame of 8x8 or more, got {frames} of {width}x{height}")
+        raise ConfigError(
+            f"clip: expected 1 frame of 8x8 or more, got {frames} of {width}x{height}"
+        )
     heldout = split == "heldout"
     rng = np.random.default_rng((seed, SPLITS.index(split), 2026))
     name = str(rng.choice(NAMES, p=_SHARES)) if world is None else world
     rate = float(rng.choice([7.5, 10.0, 15.0, 20.0, 30.0, 30.0]))
     seconds = (frames - 1) / rate + 1e-6
     salt = int(rng.integers(2**31))
-    scene = make_world(name, salt, heldout=heldout, length=min(15.0 * seconds, 600.0) + 40.0 if name == "street" else None)
+    scene = make_world(
+        name,
+        salt,
+        heldout=heldout,
+        length=min(15.0 * seconds, 600.0) + 40.0 if name == "street" else None,
+    )
     path = make_path(scene, salt, max(seconds, 0.2), style)
     camera = random_camera(rng, height, width)
     sensor = Sensor.random(rng)

@@ -14,7 +14,10 @@ def table(b: Builder, clutter: float = 1.0) -> None:
     """A table or desk with legs, things on it, chairs round it."""
     r = b.rng
     length, width, height = r.uniform(0.8, 2.2), r.uniform(0.55, 1.1), r.uniform(0.62, 0.95)
-    top, leg = b.timber() if r.random() < 0.7 else b.anything(), b.timber() if r.random() < 0.5 else b.metal()
+    top, leg = (
+        b.timber() if r.random() < 0.7 else b.anything(),
+        b.timber() if r.random() < 0.5 else b.metal(),
+    )
     thick = r.uniform(0.02, 0.06)
     if r.random() < 0.15:
         b.tube((0, 0, height - thick / 2), (width * 1.2, width * 1.2, thick), top)
@@ -25,13 +28,26 @@ def table(b: Builder, clutter: float = 1.0) -> None:
         t = r.uniform(0.03, 0.09)
         for sx in (-1, 1):
             for sy in (-1, 1):
-                b.box((sx * (length / 2 - t), sy * (width / 2 - t), height / 2), (t, t, height - thick), leg)
+                b.box(
+                    (sx * (length / 2 - t), sy * (width / 2 - t), height / 2),
+                    (t, t, height - thick),
+                    leg,
+                )
         if r.random() < 0.4:
             b.box((0, 0, height - 0.1), (length - 2 * t, width - 2 * t, 0.08), leg)
         if r.random() < 0.25:
-            b.box((length * 0.3, 0, height * 0.45), (0.4, width * 0.8, height * 0.6), b.print("panels"))
+            b.box(
+                (length * 0.3, 0, height * 0.45),
+                (0.4, width * 0.8, height * 0.6),
+                b.print("panels"),
+            )
     for _ in range(r.poisson(5 * clutter) + 1):
-        with b.frame(r.uniform(-0.45, 0.45) * length, r.uniform(-0.42, 0.42) * width, height, r.uniform(0, 6.3)):
+        with b.frame(
+            r.uniform(-0.45, 0.45) * length,
+            r.uniform(-0.42, 0.42) * width,
+            height,
+            r.uniform(0, 6.3),
+        ):
             small_thing(b)
             b.target(0, 0, 0.05)
     chair_paint = (b.timber() if r.random() < 0.6 else b.paint(), b.anything())
@@ -86,7 +102,14 @@ def small_thing(b: Builder) -> None:
         b.box((d * 0.52, 0, h / 2), (d * 0.3, 0.01, h * 0.5), m)
     elif kind == 3:  # bottle
         d, h = r.uniform(0.05, 0.1), r.uniform(0.12, 0.26)
-        m = b.material("stripes", b.palette.any(), scale=(0.1, r.uniform(2, 6)), swap=True, specular=0.6, mirror=0.2)
+        m = b.material(
+            "stripes",
+            b.palette.any(),
+            scale=(0.1, r.uniform(2, 6)),
+            swap=True,
+            specular=0.6,
+            mirror=0.2,
+        )
         b.tube((0, 0, h / 2), (d, d, h), m)
         b.tube((0, 0, h * 1.12), (d, d, h * 0.25), m, taper=0.6)
         b.tube((0, 0, h * 1.3), (d * 0.38, d * 0.38, h * 0.3), b.paint())
@@ -101,17 +124,34 @@ def small_thing(b: Builder) -> None:
         z = 0.0
         for _ in range(r.integers(1, 6)):
             t = r.uniform(0.01, 0.045)
-            b.box((0, 0, z + t / 2), (r.uniform(0.15, 0.3), r.uniform(0.12, 0.22), t), b.print(), yaw=r.normal(0, 0.2))
+            b.box(
+                (0, 0, z + t / 2),
+                (r.uniform(0.15, 0.3), r.uniform(0.12, 0.22), t),
+                b.print(),
+                yaw=r.normal(0, 0.2),
+            )
             z += t
     elif kind == 7:  # paper, mat, plate
         if r.random() < 0.6:
-            b.box((0, 0, 0.002), (r.uniform(0.15, 0.42), r.uniform(0.2, 0.3), 0.004), b.print(str(r.choice(["page", "poster"]))))
+            b.box(
+                (0, 0, 0.002),
+                (r.uniform(0.15, 0.42), r.uniform(0.2, 0.3), 0.004),
+                b.print(str(r.choice(["page", "poster"]))),
+            )
         else:
             d = r.uniform(0.14, 0.28)
             b.tube((0, 0, 0.01), (d * 0.7, d * 0.7, 0.02), b.paint(), taper=-0.4)
     elif kind == 8:  # laptop or monitor
         dark = b.paint(b.palette.hsv(0.6, 0.1, r.choice([0.02, 0.3])))
-        screen = b.material("poster", b.palette.any(), b.palette.any(), b.palette.any(), fit=True, emissive=r.uniform(0, 1.5), mirror=0.2)
+        screen = b.material(
+            "poster",
+            b.palette.any(),
+            b.palette.any(),
+            b.palette.any(),
+            fit=True,
+            emissive=r.uniform(0, 1.5),
+            mirror=0.2,
+        )
         if r.random() < 0.5:
             b.box((0, 0, 0.01), (0.24, 0.34, 0.02), dark, top=b.print("panels"))
             b.box((-0.14, 0, 0.12), (0.012, 0.34, 0.23), screen, pitch=-0.25)
@@ -123,13 +163,26 @@ def small_thing(b: Builder) -> None:
         m = b.paint(b.palette.hsv(r.random(), 0.8, r.uniform(0.2, 0.7)))
         for _ in range(r.integers(1, 5)):
             d = r.uniform(0.05, 0.12)
-            b.ball((r.normal(0, 0.06), r.normal(0, 0.06), d / 2), (d, d * r.uniform(0.7, 1.3), d), m)
+            b.ball(
+                (r.normal(0, 0.06), r.normal(0, 0.06), d / 2), (d, d * r.uniform(0.7, 1.3), d), m
+            )
     elif kind == 10:  # potted plant
         d, h = r.uniform(0.08, 0.2), r.uniform(0.08, 0.2)
         b.tube((0, 0, h / 2), (d * 0.75, d * 0.75, h), b.paint(), taper=-0.3)
-        m = b.material("leaves", b.palette.plant(), third=b.palette.plant(), scale=r.uniform(4, 9), cutout=0.5, bump=0.5)
+        m = b.material(
+            "leaves",
+            b.palette.plant(),
+            third=b.palette.plant(),
+            scale=r.uniform(4, 9),
+            cutout=0.5,
+            bump=0.5,
+        )
         for _ in range(r.integers(1, 4)):
-            b.ball((r.normal(0, d / 3), r.normal(0, d / 3), h + d * r.uniform(0.5, 1.4)), r.uniform(0.9, 2, 3) * d, m)
+            b.ball(
+                (r.normal(0, d / 3), r.normal(0, d / 3), h + d * r.uniform(0.5, 1.4)),
+                r.uniform(0.9, 2, 3) * d,
+                m,
+            )
     elif kind == 11:  # desk lamp
         m = b.paint()
         h = r.uniform(0.3, 0.5)
@@ -139,7 +192,12 @@ def small_thing(b: Builder) -> None:
         b.tube((-0.05, 0, h), (0.14, 0.14, 0.1), m, taper=0.6)
     else:  # pens, cables, cutlery
         for _ in range(r.integers(1, 5)):
-            x, y, a, n = r.normal(0, 0.1), r.normal(0, 0.1), r.uniform(0, 6.3), r.uniform(0.05, 0.12)
+            x, y, a, n = (
+                r.normal(0, 0.1),
+                r.normal(0, 0.1),
+                r.uniform(0, 6.3),
+                r.uniform(0.05, 0.12),
+            )
             b.rod((x - n * math.cos(a), y - n * math.sin(a), 0.008), (x + n * math.cos(a), y + n * math.sin(a), 0.008),
                   r.uniform(0.008, 0.02), b.paint())  # fmt: skip
 
@@ -181,7 +239,9 @@ def cabinet(b: Builder) -> None:
     if h < 1.3:
         b.box((d / 2, 0, h + 0.015), (d + 0.04, w + 0.02, 0.03), b.anything())
         for _ in range(r.integers(0, 6)):
-            with b.frame(d * r.uniform(0.3, 0.7), r.uniform(-0.45, 0.45) * w, h + 0.03, r.uniform(0, 6.3)):
+            with b.frame(
+                d * r.uniform(0.3, 0.7), r.uniform(-0.45, 0.45) * w, h + 0.03, r.uniform(0, 6.3)
+            ):
                 small_thing(b)
                 b.target(0, 0, 0)
         if r.random() < 0.5:
@@ -198,14 +258,22 @@ def sofa(b: Builder) -> None:
         b.box((1.0, 0, 0.25), (2.0, w, 0.4), m)
         b.box((0.03, 0, 0.5), (0.06, w, 1.0), b.timber())
         for s in (-1, 1):
-            b.ball((0.35, s * w / 4, 0.5), (0.45, 0.65, 0.22), b.material("fabric", p.any(), scale=2))
+            b.ball(
+                (0.35, s * w / 4, 0.5), (0.45, 0.65, 0.22), b.material("fabric", p.any(), scale=2)
+            )
         return
     b.box((0.45, 0, 0.22), (0.9, w, 0.42), m)
     b.wedge((0.14, 0, 0.62), (0.28, w, 0.5), m, (0.4, 0.02, -0.3))
     for s in (-1, 1):
         b.box((0.45, s * (w / 2 + 0.08), 0.32), (0.9, 0.17, 0.6), m)
     for _ in range(r.integers(0, 4)):
-        b.ball((0.35, r.uniform(-0.4, 0.4) * w, 0.58), (0.16, 0.42, 0.4), b.anything(), pitch=-0.3, yaw=r.normal(0, 0.3))
+        b.ball(
+            (0.35, r.uniform(-0.4, 0.4) * w, 0.58),
+            (0.16, 0.42, 0.4),
+            b.anything(),
+            pitch=-0.3,
+            yaw=r.normal(0, 0.3),
+        )
     b.target(0.5, 0, 0.5)
 
 
@@ -221,9 +289,20 @@ def plant(b: Builder) -> None:
     r = b.rng
     d, h = r.uniform(0.25, 0.45), r.uniform(0.25, 0.4)
     b.tube((0.3, 0, h / 2), (d * 0.8, d * 0.8, h), b.anything(), taper=-0.25)
-    m = b.material("leaves", b.palette.plant(), third=b.palette.plant(), scale=r.uniform(1.5, 4), cutout=r.uniform(0.45, 0.65), bump=0.5)
+    m = b.material(
+        "leaves",
+        b.palette.plant(),
+        third=b.palette.plant(),
+        scale=r.uniform(1.5, 4),
+        cutout=r.uniform(0.45, 0.65),
+        bump=0.5,
+    )
     for _ in range(r.integers(3, 8)):
-        b.ball((0.3 + r.normal(0, 0.15), r.normal(0, 0.2), h + r.uniform(0.15, 1.0)), r.uniform(0.25, 0.6, 3), m)
+        b.ball(
+            (0.3 + r.normal(0, 0.15), r.normal(0, 0.2), h + r.uniform(0.15, 1.0)),
+            r.uniform(0.25, 0.6, 3),
+            m,
+        )
     b.rod((0.3, 0, h), (0.3, 0, h + 0.8), 0.04, b.timber())
 
 
@@ -233,7 +312,12 @@ def floor_lamp(b: Builder) -> None:
     m, h = b.metal(), r.uniform(1.3, 1.8)
     b.tube((0.25, 0, 0.015), (0.3, 0.3, 0.03), m)
     b.tube((0.25, 0, h / 2), (0.025, 0.025, h), m)
-    b.tube((0.25, 0, h), (0.4, 0.4, 0.3), b.material("fabric", b.palette.wall(), emissive=r.uniform(0, 1.5)), taper=0.4)
+    b.tube(
+        (0.25, 0, h),
+        (0.4, 0.4, 0.3),
+        b.material("fabric", b.palette.wall(), emissive=r.uniform(0, 1.5)),
+        taper=0.4,
+    )
 
 
 def boxes(b: Builder) -> None:
@@ -242,7 +326,9 @@ def boxes(b: Builder) -> None:
     z = 0.0
     for _ in range(r.integers(1, 4)):
         s = r.uniform(0.2, 0.6, 3)
-        color = b.palette.hsv(0.08, 0.5, r.uniform(0.2, 0.5)) if r.random() < 0.6 else b.palette.any()
+        color = (
+            b.palette.hsv(0.08, 0.5, r.uniform(0.2, 0.5)) if r.random() < 0.6 else b.palette.any()
+        )
         m = b.material("poster", color, b.palette.any(), b.palette.mixed(color, 0.1), fit=True)
         b.box((0.35, r.normal(0, 0.05), z + s[2] / 2), s, m, yaw=r.normal(0, 0.3))
         z += s[2]
@@ -282,6 +368,8 @@ def person(b: Builder) -> None:
     b.tube((0, 0, 0.65 * h), (0.25, 0.36, 0.36 * h), coat, taper=-0.12)
     b.ball((0, 0, 0.82 * h), (0.26, 0.44, 0.14), coat)
     b.ball((0.01, 0, 0.925 * h), (0.2, 0.16, 0.25), skin)
-    b.ball((-0.02, 0, 0.95 * h), (0.21, 0.18, 0.2), b.paint(p.hsv(0.08, 0.6, r.uniform(0.01, 0.3)), 0))
+    b.ball(
+        (-0.02, 0, 0.95 * h), (0.21, 0.18, 0.2), b.paint(p.hsv(0.08, 0.6, r.uniform(0.01, 0.3)), 0)
+    )
     if r.random() < 0.3:
         b.ball((-0.2, 0, 0.68 * h), (0.22, 0.3, 0.45), b.anything())

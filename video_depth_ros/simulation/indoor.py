@@ -12,7 +12,9 @@ from .builder import Builder
 from .scene import Body, Light, World
 
 
-def indoor_light(b: Builder, size: tuple[float, float, float], spacing: float | None = None) -> Light:
+def indoor_light(
+    b: Builder, size: tuple[float, float, float], spacing: float | None = None
+) -> Light:
     """One main direction (window or ceiling light), a soft fill and warm or cold lamps."""
     r = b.rng
     elevation, azimuth = r.uniform(0.5, 1.4), r.uniform(0, 2 * math.pi)
@@ -47,12 +49,22 @@ def _wall_surface(b: Builder) -> int:
         return b.material("plain", p.wall(), scale=r.uniform(0.2, 1), detail=r.uniform(0, 0.12))
     if kind < 0.65:
         c = p.brick()
-        return b.material("bricks", c, p.stone(), p.mixed(c), scale=r.uniform(0.6, 1.5), aligned=True)
+        return b.material(
+            "bricks", c, p.stone(), p.mixed(c), scale=r.uniform(0.6, 1.5), aligned=True
+        )
     if kind < 0.78:
         c = p.wall()
-        return b.material("tiles", c, p.mixed(c), p.any(), scale=r.uniform(0.6, 2.5), specular=0.3, mirror=0.1)
+        return b.material(
+            "tiles", c, p.mixed(c), p.any(), scale=r.uniform(0.6, 2.5), specular=0.3, mirror=0.1
+        )
     if kind < 0.88:
-        return b.material(str(r.choice(["stripes", "fabric", "plaid", "marble"])), p.wall(), p.wall(), p.wall(), scale=r.uniform(0.5, 2))
+        return b.material(
+            str(r.choice(["stripes", "fabric", "plaid", "marble"])),
+            p.wall(),
+            p.wall(),
+            p.wall(),
+            scale=r.uniform(0.5, 2),
+        )
     if kind < 0.95:
         return b.timber(r.uniform(0.3, 0.8))
     return b.material("cloudy", p.stone(), p.stone(), scale=r.uniform(0.2, 0.7))
@@ -65,21 +77,42 @@ def floor_surface(b: Builder) -> int:
     gloss = r.uniform(0, 0.25) * (r.random() < 0.5)
     if kind < 0.35:
         c = p.wood()
-        return b.material("planks", c, p.mixed(c, 0.3), scale=r.uniform(0.4, 1.2), specular=gloss, mirror=gloss)
+        return b.material(
+            "planks", c, p.mixed(c, 0.3), scale=r.uniform(0.4, 1.2), specular=gloss, mirror=gloss
+        )
     if kind < 0.6:
         c = p.stone()
-        return b.material(str(r.choice(["tiles", "checker", "paving"])), c, p.stone(), p.mixed(c), scale=r.uniform(0.3, 1.3), specular=gloss, mirror=gloss)
+        return b.material(
+            str(r.choice(["tiles", "checker", "paving"])),
+            c,
+            p.stone(),
+            p.mixed(c),
+            scale=r.uniform(0.3, 1.3),
+            specular=gloss,
+            mirror=gloss,
+        )
     if kind < 0.85:
-        return b.material(str(r.choice(["fabric", "grain", "stripes", "plaid"])), p.any(), p.any(), scale=r.uniform(0.6, 3))
+        return b.material(
+            str(r.choice(["fabric", "grain", "stripes", "plaid"])),
+            p.any(),
+            p.any(),
+            scale=r.uniform(0.6, 3),
+        )
     return b.material("cloudy", p.stone(), scale=r.uniform(0.2, 0.8), specular=gloss, mirror=gloss)
 
 
-def shell(b: Builder, x0: float, x1: float, y0: float, y1: float, h: float, casts: bool = False) -> None:
+def shell(
+    b: Builder, x0: float, x1: float, y0: float, y1: float, h: float, casts: bool = False
+) -> None:
     """Floor, ceiling and four walls, 10 cm thick, outside the given box; skirting and cornice."""
     r = b.rng
     cx, cy, lx, ly, t = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, 0.1
     b.box((cx, cy, -t / 2), (lx + 2 * t, ly + 2 * t, t), floor_surface(b), casts=casts)
-    ceiling = b.material(str(r.choice(["plain", "plain", "tiles", "planks"])), b.palette.wall(), scale=r.uniform(0.4, 1.7))
+    ceiling = b.material(
+        str(r.choice(["plain", "plain", "tiles", "planks"])),
+        b.palette.wall(),
+        scale=r.uniform(0.4, 1.7),
+    )
     b.box((cx, cy, h + t / 2), (lx + 2 * t, ly + 2 * t, t), ceiling, casts=False)
     main = _wall_surface(b)
     for center, size in (
@@ -111,7 +144,15 @@ def wall_thing(b: Builder, height: float) -> None:
     elif kind == 1:
         w, h, z = r.uniform(0.7, 2.0), r.uniform(0.8, 1.4), r.uniform(1.4, 1.7)
         bright = r.uniform(0.3, 3.0)
-        m = b.material("cloudy", p.hsv(0.58, 0.2, 0.8), p.plant(), p.stone(), fit=True, emissive=bright, detail=0.1)
+        m = b.material(
+            "cloudy",
+            p.hsv(0.58, 0.2, 0.8),
+            p.plant(),
+            p.stone(),
+            fit=True,
+            emissive=bright,
+            detail=0.1,
+        )
         frame = b.paint(p.wall())
         b.box((0.0, 0, z), (0.02, w, h), m)
         for s in (-1, 0, 1):
@@ -122,12 +163,18 @@ def wall_thing(b: Builder, height: float) -> None:
         if r.random() < 0.5:
             cloth = b.material("fabric", p.any(), p.any(), scale=(6, 0.5), bump=0.3)
             for s in (-1, 1):
-                b.box((0.1, s * (w / 2 + 0.1), z - 0.1), (0.08, r.uniform(0.15, 0.5), h + 0.5), cloth)
+                b.box(
+                    (0.1, s * (w / 2 + 0.1), z - 0.1), (0.08, r.uniform(0.15, 0.5), h + 0.5), cloth
+                )
     elif kind in (2, 3):
         for _ in range(r.integers(1, 4)):
             w, h = r.uniform(0.2, 0.9, 2)
             y, z = r.uniform(-0.6, 0.6), r.uniform(1.1, max(1.2, height - 0.6))
-            b.box((0.01, y, z), (0.03, w, h), b.print(str(r.choice(["poster", "poster", "page", "marble"]))))
+            b.box(
+                (0.01, y, z),
+                (0.03, w, h),
+                b.print(str(r.choice(["poster", "poster", "page", "marble"]))),
+            )
             if r.random() < 0.5:
                 b.box((0.005, y, z), (0.025, w + 0.08, h + 0.08), b.timber())
     elif kind == 4:
@@ -139,7 +186,15 @@ def wall_thing(b: Builder, height: float) -> None:
         b.target(0.13, 0, z)
     elif kind == 5:
         w = r.uniform(0.7, 1.4)
-        m = b.material("poster", p.any(), p.any(), p.any(), fit=True, emissive=r.uniform(0, 1.5) * (r.random() < 0.6), mirror=0.3)
+        m = b.material(
+            "poster",
+            p.any(),
+            p.any(),
+            p.any(),
+            fit=True,
+            emissive=r.uniform(0, 1.5) * (r.random() < 0.6),
+            mirror=0.3,
+        )
         b.box((0.06, 0, 1.5), (0.07, w, w * 0.56), m)
         b.box((0.05, 0, 1.5), (0.06, w + 0.05, w * 0.56 + 0.05), b.paint(np.full(3, 0.02)))
     elif kind == 6:
@@ -147,9 +202,18 @@ def wall_thing(b: Builder, height: float) -> None:
     elif kind == 7:
         for _ in range(r.integers(1, 4)):
             y = r.uniform(-0.5, 0.5)
-            b.rod((0.05, y, 0.0 if r.random() < 0.5 else 1.0), (0.05, y + r.normal(0, 0.03), height), r.uniform(0.015, 0.1), b.paint())
+            b.rod(
+                (0.05, y, 0.0 if r.random() < 0.5 else 1.0),
+                (0.05, y + r.normal(0, 0.03), height),
+                r.uniform(0.015, 0.1),
+                b.paint(),
+            )
     else:
-        b.box((0.02, 0, 1.3), (0.03, r.uniform(1.2, 2.0), 1.0), b.material("page", np.full(3, 0.8), p.any(), fit=True, specular=0.4, mirror=0.2))
+        b.box(
+            (0.02, 0, 1.3),
+            (0.03, r.uniform(1.2, 2.0), 1.0),
+            b.material("page", np.full(3, 0.8), p.any(), fit=True, specular=0.4, mirror=0.2),
+        )
 
 
 def _ceiling_lights(b: Builder, lx: float, ly: float, h: float) -> None:
@@ -158,7 +222,12 @@ def _ceiling_lights(b: Builder, lx: float, ly: float, h: float) -> None:
     for _ in range(r.integers(0, 4)):
         x, y = r.uniform(-0.4, 0.4) * lx, r.uniform(-0.4, 0.4) * ly
         if r.random() < 0.5:
-            b.box((x, y, h - 0.03), (r.uniform(0.2, 1.3), r.uniform(0.2, 0.6), 0.05), glow, casts=False)
+            b.box(
+                (x, y, h - 0.03),
+                (r.uniform(0.2, 1.3), r.uniform(0.2, 0.6), 0.05),
+                glow,
+                casts=False,
+            )
         else:
             drop = r.uniform(0.2, 0.7)
             b.rod((x, y, h - drop), (x, y, h), 0.012, b.paint())
@@ -197,14 +266,18 @@ def room(rng: np.random.Generator, heldout: bool) -> World:
               b.material(str(r.choice(["plaid", "fabric", "poster", "stripes"])), c, b.palette.any(), b.palette.any(), fit=True),
               yaw=r.uniform(0, 3), casts=False)  # fmt: skip
     for _ in range(r.integers(0, 6)):
-        with b.frame(r.uniform(-0.45, 0.45) * lx, r.uniform(-0.45, 0.45) * ly, 0, r.uniform(0, 6.3)):
+        with b.frame(
+            r.uniform(-0.45, 0.45) * lx, r.uniform(-0.45, 0.45) * ly, 0, r.uniform(0, 6.3)
+        ):
             furniture.small_thing(b) if r.random() < 0.7 else furniture.boxes(b)
     _ceiling_lights(b, lx, ly, h)
     if heldout and r.random() < 0.7:
         _columns_and_stairs(b, lx, ly, h)
     if r.random() < 0.35:
         _walkers(b, r.integers(1, 3), (-lx / 4, lx / 4), (-ly / 4, ly / 4), sway=True)
-    return b.build("room", indoor_light(b, (lx, ly, h)), ((-lx / 2, -ly / 2, 0.0), (lx / 2, ly / 2, h)))
+    return b.build(
+        "room", indoor_light(b, (lx, ly, h)), ((-lx / 2, -ly / 2, 0.0), (lx / 2, ly / 2, h))
+    )
 
 
 def _against(b: Builder) -> None:
@@ -222,14 +295,22 @@ def _columns_and_stairs(b: Builder, lx: float, ly: float, h: float) -> None:
         b.box((x - 0.27 * (steps - k), y, 0.09 * (k + 1)), (0.27, 1.0, 0.18 * (k + 1)), m)
 
 
-def _walkers(b: Builder, count: int, xs: tuple[float, float], ys: tuple[float, float], sway: bool) -> None:
+def _walkers(
+    b: Builder, count: int, xs: tuple[float, float], ys: tuple[float, float], sway: bool
+) -> None:
     r = b.rng
     for _ in range(count):
         start = (r.uniform(*xs), r.uniform(*ys), 0.0)
         yaw = r.uniform(0, 6.3) if sway else r.choice([0.0, math.pi])
         if sway:
             a = r.uniform(0, 0.8)
-            body = Body(start, yaw, sway=(a * math.cos(yaw), a * math.sin(yaw), 0), frequency=r.uniform(0.05, 0.2), phase=r.uniform(0, 6))
+            body = Body(
+                start,
+                yaw,
+                sway=(a * math.cos(yaw), a * math.sin(yaw), 0),
+                frequency=r.uniform(0.05, 0.2),
+                phase=r.uniform(0, 6),
+            )
         else:
             body = Body(start, yaw, speed=r.uniform(0.4, 1.6))
         with b.moving(body):

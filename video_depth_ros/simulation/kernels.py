@@ -230,7 +230,12 @@ def _bilinear(textures, pattern, level, u, v):
     x0, y0 = int(fx) & (n - 1), int(fy) & (n - 1)
     x1, y1 = (x0 + 1) & (n - 1), (y0 + 1) & (n - 1)
     base = LEVEL_OFFSETS[level]
-    i00, i01, i10, i11 = base + y0 * n + x0, base + y0 * n + x1, base + y1 * n + x0, base + y1 * n + x1
+    i00, i01, i10, i11 = (
+        base + y0 * n + x0,
+        base + y0 * n + x1,
+        base + y1 * n + x0,
+        base + y1 * n + x1,
+    )
     w00, w01, w10, w11 = (1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy
     t, p = textures, pattern
     return (
@@ -322,9 +327,7 @@ def _trace(prims, materials, textures, items, nears, count, ox, oy, oz, dx, dy, 
     for k in range(count):
         if nears[k] >= best:
             break
-        t = _hit(
-            prims, materials, textures, items[k], ox, oy, oz, dx, dy, dz, 1e-4, best, True
-        )
+        t = _hit(prims, materials, textures, items[k], ox, oy, oz, dx, dy, dz, 1e-4, best, True)
         if t < best:
             best, index = t, items[k]
     return best, index
@@ -658,7 +661,9 @@ def render_tiles(scene, sun, above, rays, pose, far, salt, color, first, start, 
                 dx = (q[0, 0] * r0 + q[0, 1] * r1 + q[0, 2]) * inv
                 dy = (q[1, 0] * r0 + q[1, 1] * r1 + q[1, 2]) * inv
                 dz = (q[2, 0] * r0 + q[2, 1] * r1 + q[2, 2]) * inv
-                t, i = _trace(prims, materials, textures, items, nears, count, ox, oy, oz, dx, dy, dz)
+                t, i = _trace(
+                    prims, materials, textures, items, nears, count, ox, oy, oz, dx, dy, dz
+                )
                 first[y, x, 0] = t * inv if i >= 0 else np.inf
                 first[y, x, 1] = i
                 key = salt + y * width + x
@@ -722,11 +727,11 @@ def smooth_tiles(scene, sun, above, rays, pose, far, salt, color, first, start, 
                     dx = (q[0, 0] * r0 + q[0, 1] * r1 + q[0, 2]) * inv
                     dy = (q[1, 0] * r0 + q[1, 1] * r1 + q[1, 2]) * inv
                     dz = (q[2, 0] * r0 + q[2, 1] * r1 + q[2, 2]) * inv
-                    t, j = _trace(prims, materials, textures, items, nears, count, ox, oy, oz, dx, dy, dz)
-                    key = salt + (k + 1) * 15485863 + y * width + x
-                    a, b, c = _shade(
-                        scene, sun, above, j, t, ox, oy, oz, dx, dy, dz, spread, key
+                    t, j = _trace(
+                        prims, materials, textures, items, nears, count, ox, oy, oz, dx, dy, dz
                     )
+                    key = salt + (k + 1) * 15485863 + y * width + x
+                    a, b, c = _shade(scene, sun, above, j, t, ox, oy, oz, dx, dy, dz, spread, key)
                     red, green, blue = red + min(a, 3.0), green + min(b, 3.0), blue + min(c, 3.0)
                 color[y, x, 0], color[y, x, 1], color[y, x, 2] = (
                     red / 3.0, green / 3.0, blue / 3.0,

@@ -21,7 +21,9 @@ def daylight(b: Builder) -> Light:
         math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth),
         math.sin(elevation),
     ])  # fmt: skip
-    warm = np.array([1.0, 0.93 - 0.1 * math.exp(-3 * elevation), 0.85 - 0.3 * math.exp(-3 * elevation)])
+    warm = np.array(
+        [1.0, 0.93 - 0.1 * math.exp(-3 * elevation), 0.85 - 0.3 * math.exp(-3 * elevation)]
+    )
     sun = warm * (r.uniform(0.05, 0.4) if overcast else r.uniform(1.2, 3.0))
     grey = b.palette.hsv(0.6, r.uniform(0.0, 0.15), r.uniform(0.6, 1.4))
     zenith = grey * 0.9 if overcast else np.array([0.25, 0.45, 0.9]) * r.uniform(0.4, 1.1)
@@ -42,11 +44,21 @@ def tree(b: Builder) -> None:
     """Broad-leaved, conifer, palm-like or bare."""
     r = b.rng
     h = r.uniform(3, 11)
-    bark = b.material("grain", b.palette.hsv(0.08, 0.4, r.uniform(0.05, 0.25)), scale=(1, 0.4), bump=0.3)
+    bark = b.material(
+        "grain", b.palette.hsv(0.08, 0.4, r.uniform(0.05, 0.25)), scale=(1, 0.4), bump=0.3
+    )
     d = r.uniform(0.15, 0.5)
     b.tube((0, 0, h * 0.3), (d, d, h * 0.6), bark, taper=0.5)
     color = b.palette.plant()
-    leaves = b.material("leaves", color, third=b.palette.mixed(color), scale=r.uniform(0.25, 0.7), cutout=r.uniform(0.4, 0.62), bump=0.7, macro=0.3)
+    leaves = b.material(
+        "leaves",
+        color,
+        third=b.palette.mixed(color),
+        scale=r.uniform(0.25, 0.7),
+        cutout=r.uniform(0.4, 0.62),
+        bump=0.7,
+        macro=0.3,
+    )
     kind = r.random()
     if kind < 0.2:
         for k in range(r.integers(2, 5)):
@@ -69,7 +81,14 @@ def tree(b: Builder) -> None:
 def bush(b: Builder) -> None:
     """A low round shrub or a piece of hedge."""
     r, color = b.rng, b.palette.plant()
-    m = b.material("leaves", color, third=b.palette.mixed(color), scale=r.uniform(0.6, 1.4), cutout=r.uniform(0.3, 0.55), bump=0.7)
+    m = b.material(
+        "leaves",
+        color,
+        third=b.palette.mixed(color),
+        scale=r.uniform(0.6, 1.4),
+        cutout=r.uniform(0.3, 0.55),
+        bump=0.7,
+    )
     if r.random() < 0.4:
         b.box((0, 0, 0.5), (r.uniform(1, 5), r.uniform(0.4, 0.9), r.uniform(0.8, 1.8)), m)
         return
@@ -101,10 +120,18 @@ def pole(b: Builder) -> None:
         b.box((-0.12, 0, h - 0.4), (0.2, 0.3, 0.9), b.paint(np.full(3, 0.02)))
         for k in range(3):
             glow = 3.0 if k == r.integers(3) else 0.1
-            b.ball((-0.22, 0, h - 0.68 + 0.28 * k), (0.1, 0.2, 0.2), b.material("plain", p.hsv(0.33 * (2 - k) / 2, 0.9, 0.7), emissive=glow))
+            b.ball(
+                (-0.22, 0, h - 0.68 + 0.28 * k),
+                (0.1, 0.2, 0.2),
+                b.material("plain", p.hsv(0.33 * (2 - k) / 2, 0.9, 0.7), emissive=glow),
+            )
     elif kind == 3:
         for k in range(r.integers(1, 4)):
-            b.tube((1.5 * k, 0, 0.45), (0.13, 0.13, 0.9), b.material("stripes", p.any(), p.any(), scale=(1, 1), swap=True))
+            b.tube(
+                (1.5 * k, 0, 0.45),
+                (0.13, 0.13, 0.9),
+                b.material("stripes", p.any(), p.any(), scale=(1, 1), swap=True),
+            )
     else:
         h = r.uniform(6, 9)
         b.tube((0, 0, h / 2), (0.25, 0.25, h), b.timber())
@@ -126,19 +153,32 @@ def building(b: Builder, width: float) -> None:
     roof = b.material("tiles", p.brick(), scale=0.8)
     b.box((0, deep / 2, h / 2), (width, deep, h), front, top=roof)
     if r.random() < 0.5:
-        shop = b.material("shop", p.any(), glass, p.any(), scale=(max(1, round(width / 5)), 1), fit=True)
+        shop = b.material(
+            "shop", p.any(), glass, p.any(), scale=(max(1, round(width / 5)), 1), fit=True
+        )
         b.box((0, -0.1, high / 2), (width * 0.98, 0.3, high * 0.98), shop)
         if r.random() < 0.4:
-            b.wedge((0, -0.8, high * 0.85), (width * 0.5, 1.5, 0.3), b.material("stripes", p.any(), p.any(), scale=1), (0, 0.8, 0))
+            b.wedge(
+                (0, -0.8, high * 0.85),
+                (width * 0.5, 1.5, 0.3),
+                b.material("stripes", p.any(), p.any(), scale=1),
+                (0, 0.8, 0),
+            )
     if r.random() < 0.5:
         rise = r.uniform(1.5, 4)
-        b.wedge((0, deep / 2, h + rise / 2), (width * 1.03, deep + 0.8, rise), roof, (0.02, 0.95, 0))
+        b.wedge(
+            (0, deep / 2, h + rise / 2), (width * 1.03, deep + 0.8, rise), roof, (0.02, 0.95, 0)
+        )
     if r.random() < 0.4:
         for k in range(storeys - 1):
             x = r.uniform(-0.35, 0.35) * width
             z = (k + 1) * high
             b.box((x, -0.5, z), (2.2, 1.0, 0.15), b.paint(p.wall()))
-            b.box((x, -1.0, z + 0.5), (2.2, 0.04, 0.9), b.material("grid", p.any(), scale=1.5, cutout=0.4))
+            b.box(
+                (x, -1.0, z + 0.5),
+                (2.2, 0.04, 0.9),
+                b.material("grid", p.any(), scale=1.5, cutout=0.4),
+            )
     b.box((r.uniform(-0.4, 0.4) * width, -0.02, 1.05), (1.0, 0.12, 2.1), b.print("panels"))
 
 
@@ -147,13 +187,23 @@ def fence(b: Builder, length: float) -> None:
     r, p = b.rng, b.palette
     h, kind = r.uniform(0.8, 2.0), r.random()
     if kind < 0.45:
-        b.box((0, 0, h / 2), (length, 0.03, h), b.material("grid", p.any(), scale=r.uniform(0.6, 2), cutout=0.4, aligned=True))
+        b.box(
+            (0, 0, h / 2),
+            (length, 0.03, h),
+            b.material("grid", p.any(), scale=r.uniform(0.6, 2), cutout=0.4, aligned=True),
+        )
         for x in np.arange(-length / 2, length / 2, 2.5):
             b.tube((x, 0, h / 2), (0.07, 0.07, h + 0.1), b.metal())
     elif kind < 0.75:
-        b.box((0, 0, h / 2), (length, 0.25, h), b.material("bricks", p.brick(), p.stone(), scale=0.8))
+        b.box(
+            (0, 0, h / 2), (length, 0.25, h), b.material("bricks", p.brick(), p.stone(), scale=0.8)
+        )
     else:
-        b.box((0, 0, 0.65), (length, 0.08, 0.3), b.material("corrugated", np.full(3, 0.4), scale=(0.1, 4), swap=True, mirror=0.2))
+        b.box(
+            (0, 0, 0.65),
+            (length, 0.08, 0.3),
+            b.material("corrugated", np.full(3, 0.4), scale=(0.1, 4), swap=True, mirror=0.2),
+        )
         for x in np.arange(-length / 2, length / 2, 3):
             b.box((x, 0.1, 0.35), (0.1, 0.1, 0.7), b.metal())
 
@@ -186,7 +236,12 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
     piece = (end - start) if curvature == 0.0 else 6.0
     kerb, raise_ = b.material("paving", p.stone(), scale=0.5), r.uniform(0.02, 0.18)
     c = p.stone()
-    walk = b.material(str(r.choice(["paving", "tiles", "cloudy", "gravel"])), c, p.mixed(c), scale=r.uniform(0.2, 0.8))
+    walk = b.material(
+        str(r.choice(["paving", "tiles", "cloudy", "gravel"])),
+        c,
+        p.mixed(c),
+        scale=r.uniform(0.2, 0.8),
+    )
     walk_width = r.uniform(1.2, 4.5)
     # The road texture starts at the right edge: an integer number of lanes from its centre.
     b.materials[road][kernels.OFFSET_U] = 0.5 * (round(width / lane) % 2)
@@ -201,7 +256,13 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
             b.box((x, y, z - 0.25), (piece * over, w, 0.5), mat, yaw=yaw, casts=False)
     if r.random() < 0.4:
         x, y, yaw = at(r.uniform(5, length), (left + right) / 2)
-        b.box((x, y, 0.0), (3.0, width, 0.02), b.material("stripes", tone, line, scale=(0.3, 0.3), swap=True), yaw=yaw, casts=False)
+        b.box(
+            (x, y, 0.0),
+            (3.0, width, 0.02),
+            b.material("stripes", tone, line, scale=(0.3, 0.3), swap=True),
+            yaw=yaw,
+            casts=False,
+        )
 
     _roadside(b, at, left + 0.2, right - 0.2, walk_width, start, end)
     _traffic(b, at, curvature, lane, own, right, left, length)
@@ -210,18 +271,41 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
         z, m = r.uniform(4.8, 6.5), b.material("cloudy", p.stone(), scale=0.1)
         with b.frame(x, y, 0, yaw + r.normal(0, 0.2)):
             b.box((0, 0, z + 0.6), (r.uniform(5, 12), 120, 1.2), m)
-            b.box((-5, 0, z + 1.7), (0.1, 120, 1.0), b.material("grid", p.any(), scale=0.6, cutout=0.4))
+            b.box(
+                (-5, 0, z + 1.7),
+                (0.1, 120, 1.0),
+                b.material("grid", p.any(), scale=0.6, cutout=0.4),
+            )
             for s in (left + 4, right - 4):
                 b.box((0, s, z / 2), (1.2, 1.0, z), m)
     for _ in range(r.integers(0, 9)):  # skyline
         a, far = r.uniform(-1.2, 1.2), r.uniform(150, 330)
-        m = b.material("grass", p.plant() * 0.7, scale=0.05, bump=0.2) if r.random() < 0.6 else b.material("facade", p.stone(), scale=0.08)
+        m = (
+            b.material("grass", p.plant() * 0.7, scale=0.05, bump=0.2)
+            if r.random() < 0.6
+            else b.material("facade", p.stone(), scale=0.08)
+        )
         if r.random() < 0.6:
-            b.ball((far * math.cos(a), far * math.sin(a), -3), (r.uniform(60, 200), r.uniform(60, 200), r.uniform(15, 60)), m, casts=False)
+            b.ball(
+                (far * math.cos(a), far * math.sin(a), -3),
+                (r.uniform(60, 200), r.uniform(60, 200), r.uniform(15, 60)),
+                m,
+                casts=False,
+            )
         else:
-            b.box((far * math.cos(a), far * math.sin(a), 10), (20, 20, r.uniform(20, 60)), m, casts=False)
+            b.box(
+                (far * math.cos(a), far * math.sin(a), 10),
+                (20, 20, r.uniform(20, 60)),
+                m,
+                casts=False,
+            )
     lower = min(right, -2.0)
-    return b.build("street", daylight(b), ((start, lower - 3, 0.2), (end, left + 3, 12.0)), route=(curvature, own))
+    return b.build(
+        "street",
+        daylight(b),
+        ((start, lower - 3, 0.2), (end, left + 3, 12.0)),
+        route=(curvature, own),
+    )
 
 
 def _roadside(b, at, left: float, right: float, walk: float, start: float, end: float) -> None:  # type: ignore[no-untyped-def]
@@ -251,7 +335,9 @@ def _roadside(b, at, left: float, right: float, walk: float, start: float, end: 
                     if r.random() < 0.5:
                         with b.frame(0, r.uniform(3, 20)):
                             tree(b)
-            s += width + (r.uniform(4, 12) if r.random() < (0.15 if style == "town" else 0.5) else 0)
+            s += width + (
+                r.uniform(4, 12) if r.random() < (0.15 if style == "town" else 0.5) else 0
+            )
         every = r.uniform(6, 25)
         trees = r.random()
         for s in np.arange(start + r.uniform(0, every), end, every):
@@ -265,8 +351,12 @@ def _roadside(b, at, left: float, right: float, walk: float, start: float, end: 
                     with b.frame(2.0, 0.3):
                         furniture.boxes(b) if r.random() < 0.4 else bush(b)
         for _ in range(r.integers(0, 7)):
-            x, y, yaw = at(r.uniform(start, end - 60), edge + side * r.uniform(0.5, max(walk - 0.4, 0.6)))
-            with b.moving(Body((x, y, 0.1), yaw + r.choice([0.0, math.pi]), speed=r.uniform(0, 1.6))):
+            x, y, yaw = at(
+                r.uniform(start, end - 60), edge + side * r.uniform(0.5, max(walk - 0.4, 0.6))
+            )
+            with b.moving(
+                Body((x, y, 0.1), yaw + r.choice([0.0, math.pi]), speed=r.uniform(0, 1.6))
+            ):
                 furniture.person(b)
 
 
@@ -307,7 +397,9 @@ def _traffic(b, at, curvature, lane, own, right, left, length) -> None:  # type:
             turn = flow * curvature * (1 if same else -1)
             with b.moving(Body((x, y, 0.0), heading, speed=flow, yaw_rate=turn)):
                 big = r.random()
-                vehicles.car(b) if big < 0.8 else (vehicles.truck(b) if big < 0.95 else vehicles.cycle(b))
+                vehicles.car(b) if big < 0.8 else (
+                    vehicles.truck(b) if big < 0.95 else vehicles.cycle(b)
+                )
             s += 9 + gap * r.random() * 2
         lateral += lane
 
@@ -320,7 +412,12 @@ def clutter(rng: np.random.Generator, heldout: bool) -> World:
     hall = r.random() < 0.35
     color = p.stone() if r.random() < 0.5 else p.plant()
     name = str(r.choice(["grass", "gravel", "paving", "cloudy", "tiles", "planks", "checker"]))
-    b.box((0, 0, -5), (900, 900, 10), b.material(name, color, p.mixed(color), p.any(), scale=r.uniform(0.15, 0.8)), casts=False)
+    b.box(
+        (0, 0, -5),
+        (900, 900, 10),
+        b.material(name, color, p.mixed(color), p.any(), scale=r.uniform(0.15, 0.8)),
+        casts=False,
+    )
     forest = (heldout and r.random() < 0.4) or r.random() < 0.15
     for _ in range(int(r.integers(15, 60))):
         x, y = r.uniform(-half, half, 2)
@@ -330,19 +427,39 @@ def clutter(rng: np.random.Generator, heldout: bool) -> World:
             if forest and k < 0.6:
                 tree(b)
             elif k < 0.3:
-                b.box((0, 0, size[2] / 2), size, b.anything(), roll=r.normal(0, 0.3) * (r.random() < 0.3))
+                b.box(
+                    (0, 0, size[2] / 2),
+                    size,
+                    b.anything(),
+                    roll=r.normal(0, 0.3) * (r.random() < 0.3),
+                )
             elif k < 0.42:
                 b.ball((0, 0, size[2] * r.uniform(0.2, 0.5)), size, b.anything())
             elif k < 0.55:
-                b.tube((0, 0, size[2] / 2), (size[0], size[0], size[2]), b.anything(), taper=r.uniform(-0.4, 0.9))
+                b.tube(
+                    (0, 0, size[2] / 2),
+                    (size[0], size[0], size[2]),
+                    b.anything(),
+                    taper=r.uniform(-0.4, 0.9),
+                )
             elif k < 0.62:
-                b.wedge((0, 0, size[2] / 2), size, b.anything(), (r.uniform(0, 0.9), r.uniform(0, 0.9), 0))
+                b.wedge(
+                    (0, 0, size[2] / 2),
+                    size,
+                    b.anything(),
+                    (r.uniform(0, 0.9), r.uniform(0, 0.9), 0),
+                )
             elif k < 0.76:  # poles, beams, branches, wires
                 thick = np.exp(r.uniform(np.log(0.02), np.log(0.2)))
                 m = b.anything()
                 for _ in range(r.integers(1, 5)):
                     q = r.normal(0, 0.8, 2)
-                    b.rod((q[0], q[1], 0), (q[0] + r.normal(0, 1), q[1] + r.normal(0, 1), r.uniform(1, 5)), thick, m)
+                    b.rod(
+                        (q[0], q[1], 0),
+                        (q[0] + r.normal(0, 1), q[1] + r.normal(0, 1), r.uniform(1, 5)),
+                        thick,
+                        m,
+                    )
             elif k < 0.82:
                 fence(b, r.uniform(2, 8))
             elif k < 0.88:
@@ -357,11 +474,22 @@ def clutter(rng: np.random.Generator, heldout: bool) -> World:
     for _ in range(r.integers(0, 12)):  # things in the air, some of them moving
         size = np.exp(r.uniform(np.log(0.15), np.log(1.2), 3))
         place = (*r.uniform(-half, half, 2), r.uniform(0.6, 4))
-        body = Body(place, r.uniform(0, 6), yaw_rate=r.normal(0, 0.5), sway=tuple(r.normal(0, 0.6, 3)), frequency=r.uniform(0.05, 0.25), phase=r.uniform(0, 6))
+        body = Body(
+            place,
+            r.uniform(0, 6),
+            yaw_rate=r.normal(0, 0.5),
+            sway=tuple(r.normal(0, 0.6, 3)),
+            frequency=r.uniform(0.05, 0.25),
+            phase=r.uniform(0, 6),
+        )
         with b.moving(body):
-            (b.box, b.ball, b.tube)[int(r.integers(3))]((0, 0, 0), size, b.anything(), roll=r.uniform(0, 3), pitch=r.uniform(0, 3))
+            (b.box, b.ball, b.tube)[int(r.integers(3))](
+                (0, 0, 0), size, b.anything(), roll=r.uniform(0, 3), pitch=r.uniform(0, 3)
+            )
     for _ in range(r.integers(0, 4)):
-        with b.moving(Body((*r.uniform(-half, half, 2), 0.0), r.uniform(0, 6), speed=r.uniform(0, 1.5))):
+        with b.moving(
+            Body((*r.uniform(-half, half, 2), 0.0), r.uniform(0, 6), speed=r.uniform(0, 1.5))
+        ):
             furniture.person(b)
     if hall:
         from .indoor import indoor_light, shell

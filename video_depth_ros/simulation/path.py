@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from video_depth_ros.errors import ConfigError
+
 from .builder import rotation_zyx
 from .scene import World
 
@@ -100,7 +102,19 @@ def _smooth(rng: np.random.Generator, count: int, sigma: np.ndarray, memory: flo
     return out
 
 
-def _handheld(world: World, rng: np.random.Generator, seconds: float, spacing: float) -> np.ndarray:
+def _wander(rng: np.random.Generator, count: int, sigma: np.ndarray, memory: float) -> np.ndarray:
+    """A walk of correlated steps from zero, float64 [count, len(sigma)], drawn back to its start
+    so that a long one stays near by (half of a displacement is forgotten in about 14 steps)."""
+    steps = _smooth(rng, count, sigma, memory)
+    out = np.zeros_like(steps)
+    for k in range(1, count):
+        out[k] = 0.95 * out[k - 1] + steps[k]
+    return out
+
+
+def _handheld(
+    world: World, rng: np.random.Generator, seconds: float, spacing: float
+) -> np.ndarray:
     """Around a thing worth seeing, from arm's length to across the room, with shake and roll."""
     low, high = world.stage
     if len(world.targets) and rng.random() < 0.9:
@@ -117,10 +131,9 @@ def _handheld(world: World, rng: np.random.Generator, seconds: float, spacing: f
         start[2] = np.clip(rng.normal(1.45, 0.2), low[2] + 0.2, high[2] - 0.3)
     count = int(seconds / spacing) + 4
     speed = rng.choice([0.1, 0.3, 0.6, 1.0])
-    walk = np.cumsum(_smooth(rng, count, np.array([1, 1, 0.35]) * speed * spacing, 0.8), 0)
-    walk -= walk[0]
+    walk = _wander(rng, count, np.array([1, 1, 0.35]) * speed * spacing, 0.8)
     position = start + walk + _smooth(rng, count, np.full(3, 0.004), 0.3)
-    gaze = target + np.cumsum(_smooth(rng, count, np.full(3, 0.25 * reach * spacing), 0.8), 0)
+    gaze = target + _wander(rng, count, np.full(3, 0.25 * reach * spacing), 0.8)
     d = gaze - position
     flat = np.hypot(d[:, 0], d[:, 1])
     yaw = np.unwrap(np.arctan2(d[:, 1], d[:, 0]))
@@ -128,7 +141,7 @@ def _handheld(world: World, rng: np.random.Generator, seconds: float, spacing: f
     roll = rng.normal(0, 0.12) * (2.0 if rng.random() < 0.2 else 1.0)
     angles = np.stack([yaw, pitch, np.full(count, roll)], -1)
     angles += _smooth(rng, count, np.array([0.01, 0.01, 0.02]), 0.6)
-    angles += np.cumsum(_smooth(rng, count, np.array([0.15, 0.08, 0.06]) * spacing, 0.9), 0)
+    angles += _wander(rng, count, np.array([0.15, 0.08, 0.06]) * spacing, 0.9)
     return np.concatenate([position, angles], -1)
 
 
@@ -158,7 +171,11 @@ def _vehicle(world: World, rng: np.random.Generator, seconds: float, spacing: fl
         side = lateral + _smooth(rng, count, np.array([0.12]), 0.97)[:, 0]
         if world.name == "corridor":
             side += rng.uniform(-0.25, 0.25) * (high[1] - low[1])
-        slope = np.gradient(side) / np.maximum(np.gradient(s), 0.05) * np.minimum(np.gradient(s) / 0.05, 1)
+        slope = (
+            np.gradient(side)
+            / np.maximum(np.gradient(s), 0.05)
+            * np.minimum(np.gradient(s) / 0.05, 1)
+        )
         if abs(curvature) > 0:
             radius = 1 / curvature - side
             x, y = radius * np.sin(s * curvature), 1 / curvature - radius * np.cos(s * curvature)
@@ -167,7 +184,9 @@ def _vehicle(world: World, rng: np.random.Generator, seconds: float, spacing: fl
         yaw = s * curvature + np.clip(slope, -0.2, 0.2)
     bounce = _smooth(rng, count, np.array([0.008, 0.006, 0.006]), 0.6)
     tilt = rng.normal(0, [0.035, 0.015]) if world.name == "street" else rng.normal(0, [0.12, 0.03])
-    return np.stack([x, y, height + bounce[:, 0], yaw, tilt[0] + bounce[:, 1], tilt[1] + bounce[:, 2]], -1)
+    return np.stack(
+        [x, y, height + bounce[:, 0], yaw, tilt[0] + bounce[:, 1], tilt[1] + bounce[:, 2]], -1
+    )
 
 
 def _drone(world: World, rng: np.random.Generator, seconds: float, spacing: float) -> np.ndarray:
@@ -180,9 +199,11 @@ def _drone(world: World, rng: np.random.Generator, seconds: float, spacing: floa
     heading = math.atan2(aim[1] - start[1], aim[0] - start[0])
     speed = rng.uniform(0.2, 4.0)
     velocity = speed * np.array([math.cos(heading), math.sin(heading), rng.normal(0, 0.1)])
-    velocity = velocity + _smooth(rng, count, np.array([0.5, 0.5, 0.25]) * speed, 0.95)
+    legs = np.minimum(1.0, 4.0 / seconds)  # short flights go straight, long ones wander
+    velocity = legs * velocity * np.exp(-0.1 * spacing * np.arange(count))[:, None]
     position = start + np.cumsum(velocity * spacing, 0) - velocity[0] * spacing
-    yaw = heading + rng.normal(0, 0.4) + np.cumsum(_smooth(rng, count, np.array([0.6 * spacing]), 0.95)[:, 0])
+    position += _wander(rng, count, np.array([0.5, 0.5, 0.25]) * speed * spacing, 0.95)
+    yaw = heading + rng.normal(0, 0.4) + _wander(rng, count, np.array([0.6 * spacing]), 0.95)[:, 0]
     bank = _smooth(rng, count, np.array([0.06, 0.08]), 0.95)
     pitch = rng.normal(0.12, 0.25) + bank[:, 0]
     return np.concatenate([position, np.stack([yaw, pitch, bank[:, 1]], -1)], -1)
@@ -204,7 +225,7 @@ def make_path(
         clearance: distance to keep from things [m].
 
     Raises:
-        ValueError: unknown style.
+        ConfigError: unknown style.
     """
     rng = np.random.default_rng((seed, 77))
     usual = {
@@ -214,8 +235,10 @@ def make_path(
     if style is None:
         style = str(rng.choice(STYLES, p=usual))
     if style not in STYLES:
-        raise ValueError(f"path style: expected one of {', '.join(STYLES)}, got {style!r}")
-    draw = {"handheld": _handheld, "vehicle": _vehicle, "drone": _drone, "static": _handheld}[style]
+        raise ConfigError(f"path style: expected one of {', '.join(STYLES)}, got {style!r}")
+    draw = {"handheld": _handheld, "vehicle": _vehicle, "drone": _drone, "static": _handheld}[
+        style
+    ]
     if style == "static" and world.name == "street":
         draw = _vehicle
     spacing = 0.2 if style != "vehicle" else 0.4

@@ -86,7 +86,9 @@ class Exposer:
         tone = np.linspace(0, 1, 4096) ** sensor.contrast * 0.5 ** (1 - sensor.contrast)
         self._curve = _SRGB[np.clip(tone * 4095, 0, 4095).astype(int)].astype(np.uint8)
 
-    def expose(self, linear: np.ndarray, time_s: float, flow: np.ndarray | None = None) -> np.ndarray:
+    def expose(
+        self, linear: np.ndarray, time_s: float, flow: np.ndarray | None = None
+    ) -> np.ndarray:
         """One image, uint8 [H, W, 3].
 
         Args:

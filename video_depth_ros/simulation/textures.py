@@ -67,7 +67,9 @@ def _worley(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _cloudy(rng: np.random.Generator) -> np.ndarray:
-    return _pack(noise(rng, rng.uniform(1.2, 2.0)), 0.5 * noise(rng, 1.5), 0.7 + 0.6 * noise(rng, 1.0))
+    return _pack(
+        noise(rng, rng.uniform(1.2, 2.0)), 0.5 * noise(rng, 1.5), 0.7 + 0.6 * noise(rng, 1.0)
+    )
 
 
 def _plain(rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +102,9 @@ def _tiles(rng: np.random.Generator) -> np.ndarray:
     tone = _cells(rng, _U, _V, k, l)
     grout = np.maximum(_edge(_U * k, 0.02 * k**0.5), _edge(_V * l, 0.02 * l**0.5))
     vary = rng.uniform(0, 0.5)
-    return _pack(grout, (1 - grout) * vary * tone, 0.9 + 0.2 * vary * tone + 0.12 * noise(rng, 1.3))
+    return _pack(
+        grout, (1 - grout) * vary * tone, 0.9 + 0.2 * vary * tone + 0.12 * noise(rng, 1.3)
+    )
 
 
 def _checker(rng: np.random.Generator) -> np.ndarray:
@@ -164,7 +168,10 @@ def _write(rng: np.random.Generator, image: np.ndarray, lines: int) -> None:
     y = int(rng.integers(4, 60))
     for _ in range(lines):
         size = int(rng.choice([4, 6, 8, 14, 26]))
-        x, ink = int(rng.integers(6, 60)), (0.0, float(rng.random()), float(rng.choice([0.1, 1.8])))
+        x, ink = (
+            int(rng.integers(6, 60)),
+            (0.0, float(rng.random()), float(rng.choice([0.1, 1.8]))),
+        )
         while x < N - 20 and rng.random() > 0.04:
             w = int(rng.integers(size // 2, size * 1.2 + 1))
             if rng.random() < 0.5:
@@ -263,7 +270,11 @@ def _paving(rng: np.random.Generator) -> np.ndarray:
     tone = _cells(rng, _U + 0.5 / k * (np.floor(_V * k) % 2), _V, k, k)
     u = _U * k + 0.5 * (np.floor(_V * k) % 2)
     gap = np.maximum(_edge(u, 0.07), _edge(_V * k, 0.07))
-    return _pack(0.5 * tone, 0.3 * noise(rng, 1), (0.7 + 0.3 * tone + 0.3 * noise(rng, 0.8)) * (1 - 0.5 * gap))
+    return _pack(
+        0.5 * tone,
+        0.3 * noise(rng, 1),
+        (0.7 + 0.3 * tone + 0.3 * noise(rng, 0.8)) * (1 - 0.5 * gap),
+    )
 
 
 def _panels(rng: np.random.Generator) -> np.ndarray:
@@ -272,7 +283,9 @@ def _panels(rng: np.random.Generator) -> np.ndarray:
     inset = (np.minimum(u, 1 - u) < 0.06) | (np.minimum(v, 1 - v) < 0.06)
     seam = np.maximum(_edge(_U * k, 0.012), _edge(_V * l, 0.012))
     knob = (np.hypot(u - 0.85, (v - 0.5) * k / l) < 0.04).astype(np.float32)
-    return _pack(knob, 0.3 * inset, (0.95 + 0.1 * noise(rng, 1.5) + 0.06 * inset) * (1 - 0.7 * seam))
+    return _pack(
+        knob, 0.3 * inset, (0.95 + 0.1 * noise(rng, 1.5) + 0.06 * inset) * (1 - 0.7 * seam)
+    )
 
 
 def _corrugated(rng: np.random.Generator) -> np.ndarray:

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from video_depth_ros.errors import ConfigError
+
 from . import indoor, outdoor
 from .scene import World
 
 NAMES = ("room", "corridor", "street", "clutter")
 
 
-def make_world(name: str, seed: int, *, heldout: bool = False, length: float | None = None) -> World:
+def make_world(
+    name: str, seed: int, *, heldout: bool = False, length: float | None = None
+) -> World:
     """Build a world; the same arguments give the same world.
 
     Args:
@@ -21,10 +25,10 @@ def make_world(name: str, seed: int, *, heldout: bool = False, length: float | N
         length: how far a camera will travel in a street or corridor [m].
 
     Raises:
-        ValueError: unknown name.
+        ConfigError: unknown name.
     """
     if name not in NAMES:
-        raise ValueError(f"world: expected one of {', '.join(NAMES)}, got {name!r}")
+        raise ConfigError(f"world: expected one of {', '.join(NAMES)}, got {name!r}")
     rng = np.random.default_rng((seed, NAMES.index(name), int(heldout)))
     if name == "room":
         return indoor.room(rng, heldout)
