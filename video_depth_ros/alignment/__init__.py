@@ -3,19 +3,33 @@
 
 from video_depth_ros.alignment.config import AlignmentConfig, KeyframeConfig
 from video_depth_ros.alignment.fit import AffineFit, FitLimits, FitVerdict, fit_affine, fit_dvd
+from video_depth_ros.alignment.joint import (
+    JointAlignment,
+    Window,
+    align_recording,
+    cross_fade,
+    run_windows,
+)
 from video_depth_ros.alignment.keyframes import DriftReport, KeyframeAnchor
+from video_depth_ros.alignment.motion import CameraMotion
 from video_depth_ros.alignment.running import AlignedGroup, RunningEstimate
 
 __all__ = [
     "AffineFit",
     "AlignedGroup",
     "AlignmentConfig",
+    "CameraMotion",
     "DriftReport",
     "FitLimits",
     "FitVerdict",
+    "JointAlignment",
     "KeyframeAnchor",
     "KeyframeConfig",
     "RunningEstimate",
+    "Window",
+    "align_recording",
+    "cross_fade",
     "fit_affine",
     "fit_dvd",
+    "run_windows",
 ]

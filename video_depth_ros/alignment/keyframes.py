@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -238,7 +239,7 @@ class KeyframeAnchor:
         return fit.verdict, edge_from_fit(0, 0, fit)
 
     def _compose_chain(self, newest: _Keyframe) -> tuple[float, float]:
-        """Where the chain alone puts the newest frame: as the last keyframe, corrections undone."""
+        """Where the chain alone puts the newest frame: with the last keyframe."""
         last = self._keyframes[-1]
         between = _compose(newest.correction, _inverse(last.correction))
         return _compose(last.solved, _inverse(between))
@@ -247,7 +248,7 @@ class KeyframeAnchor:
         """The graph: keyframes and dilated windows are nodes, fits and the chain edges."""
         node = {keyframe.number: place for place, keyframe in enumerate(keyframes)}
         edges = []
-        for earlier, later in zip(keyframes, keyframes[1:], strict=False):
+        for earlier, later in pairwise(keyframes):
             # X_later = between(X_earlier), but for the drift
             between = _compose(later.correction, _inverse(earlier.correction))
             sigma = self.config.drift * math.sqrt(later.number - earlier.number)
@@ -286,7 +287,7 @@ class KeyframeAnchor:
                     )
                 )
         solution = solve_affine_graph(np.array(initial), edges, fixed=0)
-        for keyframe, (scale, shift) in zip(keyframes, solution, strict=False):
+        for keyframe, (scale, shift) in zip(keyframes, solution[: len(keyframes)], strict=True):
             keyframe.solved = (float(scale), float(shift))
 
     def _keep(self, newest: _Keyframe) -> None:

@@ -27,6 +27,7 @@ from video_depth_ros.alignment.fit import (
     fit_affine,
     fit_dvd,
 )
+from video_depth_ros.alignment.motion import CameraMotion, predict_samples
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DisparityGroup
 
@@ -95,6 +96,7 @@ class RunningEstimate:
         )
         self._sequence = 0
         self._scale, self._shift = 1.0, 0.0
+        self._variance: np.ndarray | None = None  # [gh, gw] disagreement of windows
         self._forget()
 
     @property
@@ -108,11 +110,15 @@ class RunningEstimate:
             self._sequence += 1
         self._forget()
 
-    def align(self, group: DisparityGroup) -> AlignedGroup:
+    def align(self, group: DisparityGroup, motion: CameraMotion | None = None) -> AlignedGroup:
         """The group's new frames in the running frame.
 
         Rows before the new ones are matched by their index to what was published; frames that
         were not published, or are no longer kept, are not used.
+
+        Args:
+            group: a window's disparity, overlap first.
+            motion: of the camera, where it is known: one more constraint on the fit.
 
         Raises:
             InputError: ``disparity``: not [T, h, w], or fewer rows than new frames.
@@ -122,7 +128,7 @@ class RunningEstimate:
         if self._references and self._references[-1].samples.shape != grid.shape[1:]:
             self.reset()  # the image changed its size
         usable = self._usable(grid)
-        fit = self._fit(group, grid, usable)
+        fit = self._fit(group, grid, usable, motion)
         if fit.verdict in _CUTS or fit.verdict is FitVerdict.LOST:
             self.reset()
         if fit.verdict not in USABLE and fit.verdict is not FitVerdict.FLAT:
@@ -170,7 +176,7 @@ class RunningEstimate:
         self._references: deque[_Reference] = deque(maxlen=self.config.overlap)
         self._scale, self._shift = 1.0, 0.0
         self._covariance = np.zeros((2, 2))  # of (log scale, shift)
-        self._variance: np.ndarray | None = None  # [gh, gw] disagreement of windows
+        self._variance = None
         self._held = 0
         self._started = False
 
@@ -178,10 +184,18 @@ class RunningEstimate:
         # comparisons with NaN are false
         return (grid > self.config.floor) & (grid < self.config.saturation)
 
-    def _fit(self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray) -> AffineFit:
+    def _fit(
+        self,
+        group: DisparityGroup,
+        grid: np.ndarray,
+        usable: np.ndarray,
+        motion: CameraMotion | None,
+    ) -> AffineFit:
         if not self._references:
             return _without_fit(FitVerdict.START)
         pairs = self._pairs(group)
+        if motion is not None and self.config.method == "robust":
+            pairs.append((grid.shape[0] - 1, self._predict(group, motion)))
         if not pairs:
             return self._hold(_without_fit(FitVerdict.TOO_FEW))
         if self.config.method == "dvd":
@@ -215,6 +229,14 @@ class RunningEstimate:
             self._held = 0
             return fit
         return self._hold(fit)
+
+    def _predict(self, group: DisparityGroup, motion: CameraMotion) -> _Reference:
+        """The newest published frame as the newest frame of the group should see it."""
+        newest = self._references[-1]
+        stride = sample_stride(*group.disparity.shape[1:])
+        samples, known = predict_samples(newest.samples, newest.usable, stride, motion)
+        index = group.first_index + group.disparity.shape[0] - 1
+        return replace(newest, index=index, samples=samples, usable=known)
 
     def _hold(self, fit: AffineFit) -> AffineFit:
         self._held += 1

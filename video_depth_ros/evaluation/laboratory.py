@@ -125,7 +125,7 @@ class LaboratorySession:
 
     @property
     def true_affine(self) -> tuple[float, float]:
-        """(scale, shift) of the newest window: truth = scale * d + shift where nothing is wrong."""
+        """(scale, shift) of the newest window: truth = scale * d + shift."""
         return self._affine
 
     def push(self, rgb: Tensor, overlap: int) -> DisparityGroup:
