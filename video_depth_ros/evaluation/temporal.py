@@ -27,6 +27,7 @@ from video_depth_ros.evaluation.metrics import require_same_shape
 SAME_POINT = 0.05  # relative depth difference up to which two pixels see the same point
 _MAX_POINTS = 20_000  # pixel pairs per pair of frames
 _UNCHANGED = 2.0  # grey levels, after smoothing
+_STILL = 0.8  # share of unchanged pixels from which the camera is taken to stand still
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ class StaticFlicker:
 
     The mean |d1 - d0| over the pixels whose smoothed grey value changes by at most two levels,
     divided by the mean 2-98 % spread of the disparity: it does not depend on scale and shift. A
-    pair of frames counts when more than half of its pixels are unchanged; a video without such
-    pairs (the camera moves) has no value.
+    pair of frames counts when more than 80 % of its pixels are unchanged; a video without such
+    pairs (the camera moves) has no value. A camera that creeps past plain walls passes for still.
     """
 
     _changes: list[float] = field(default_factory=list)
@@ -164,7 +165,7 @@ class StaticFlicker:
             before, grey_before = self._last
             unchanged = np.abs(grey - grey_before) <= _UNCHANGED
             unchanged &= np.isfinite(disparity) & np.isfinite(before)
-            if unchanged.mean() > 0.5:
+            if unchanged.mean() > _STILL:
                 low, high = np.quantile(disparity[np.isfinite(disparity)], (0.02, 0.98))
                 self._spreads.append(float(high - low))
                 self._changes.append(float(np.abs(disparity - before)[unchanged].mean()))

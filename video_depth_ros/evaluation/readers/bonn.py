@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bonn RGB-D Dynamic (Palazzolo et al., IROS 2019): the TUM layout, its own camera.
+
+The published poses are those of the motion capture's markers, not of the camera, so no camera
+poses are given here. ``rgb_110``/``depth_110``, the cut of 110 frames that video depth papers
+evaluate on, are used where they lie in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from video_depth_ros.bags.formats.base import PoseSample, SequenceFrame, SourceOptions
+from video_depth_ros.bags.formats.files import (
+    camera_from_options,
+    image_files,
+    read_depth,
+    read_rgb,
+    seconds_to_ns,
+)
+from video_depth_ros.bags.formats.tum_rgbd import TumRgbd
+from video_depth_ros.camera import Camera
+from video_depth_ros.errors import RecordingError
+
+_PER_METRE = 5000.0
+_INTRINSICS = (542.822841, 542.576870, 315.593520, 237.756098)
+_DISTORTION = (0.039903, -0.099343, -0.000730, -0.000144, 0.0)  # plumb_bob
+
+
+class Bonn(TumRgbd):
+    """One sequence folder."""
+
+    format = "bonn"
+
+    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        self._cut: list[tuple[Path, Path]] = []
+        if (path / "rgb_110").is_dir():
+            self._open_cut(path, options)
+        else:
+            super().__init__(path, options)
+        if camera_from_options(self.options, 1, 1) is None:
+            self.camera = Camera(640, 480, *_INTRINSICS, "plumb_bob", _DISTORTION)
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether a path looks like this format."""
+        return (path / "rgb_110").is_dir() or TumRgbd.matches(path)
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """Colour and depth; no poses of the camera."""
+        if not self._cut:
+            for frame in super().frames():
+                yield SequenceFrame(frame.stamp_ns, frame.rgb, frame.depth, None, frame.file)
+        for rgb, depth in self._cut:
+            yield SequenceFrame(
+                seconds_to_ns(rgb.stem), read_rgb(rgb), read_depth(depth, _PER_METRE), None, rgb
+            )
+
+    def odometry(self) -> Iterator[PoseSample]:
+        """None: the poses are not the camera's."""
+        return iter(())
+
+    def _open_cut(self, path: Path, options: SourceOptions | None) -> None:
+        colour, depth = image_files(path / "rgb_110"), image_files(path / "depth_110")
+        if not colour or len(colour) != len(depth):
+            raise RecordingError(
+                f"{path}: expected as many images in depth_110 as in rgb_110, got {len(depth)} "
+                f"and {len(colour)}"
+            )
+        self.path, self.options = path, options or SourceOptions()
+        self._cut = list(zip(colour, depth, strict=True))
+        height, width = read_rgb(colour[0]).shape[:2]
+        self.camera = camera_from_options(self.options, width, height)
+        self.frame_count = len(colour)

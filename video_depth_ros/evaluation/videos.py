@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Videos to evaluate: frames with truth under a protocol, from folders, bags or simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from typing import Protocol as StructuralType
+
+import numpy as np
+
+from video_depth_ros.bags.formats.base import SequenceFrame, SourceOptions
+from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
+from video_depth_ros.bags.sequences import detect_format, open_sequence
+from video_depth_ros.camera import Camera
+from video_depth_ros.errors import RecordingError
+from video_depth_ros.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
+from video_depth_ros.evaluation.readers.bonn import Bonn
+from video_depth_ros.evaluation.readers.nyuv2 import NyuV2
+from video_depth_ros.evaluation.readers.recording import RosRecording
+from video_depth_ros.evaluation.readers.scannet import ScanNet
+from video_depth_ros.evaluation.readers.simulated import Simulated
+from video_depth_ros.evaluation.readers.sintel import Sintel
+
+_READERS: dict[str, Any] = {
+    reader.format: reader for reader in (ScanNet, Bonn, Sintel, NyuV2, RosRecording)
+}
+FORMATS = tuple(dict.fromkeys((*IMPORT_FORMATS, *_READERS)))
+_MAX_DEPTH = 5  # folders below a data-set root in which sequences are looked for
+
+
+class Sequence(StructuralType):
+    """What a reader offers; see :class:`video_depth_ros.bags.formats.base.SequenceReader`."""
+
+    frame_count: int
+
+    @property
+    def camera(self) -> Camera | None:
+        """Model of the images."""
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """The frames, from the beginning at every call."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video under its protocol.
+
+    Attributes:
+        name: for tables and reports.
+        sequence: where frames come from.
+        protocol: which pixels count.
+        max_frames: frames used from the beginning; None for all.
+    """
+
+    name: str
+    sequence: Sequence
+    protocol: Protocol
+    max_frames: int | None = None
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames, as far as it is known before reading."""
+        known = self.sequence.frame_count
+        return min(known, self.max_frames) if self.max_frames else known
+
+    @property
+    def camera(self) -> Camera | None:
+        """Model of the cropped images."""
+        camera = self.sequence.camera
+        if camera is None:
+            return None
+        top, left, height, width = self.protocol.crop_origin(camera.height, camera.width)
+        return camera.cropped(left, top, width, height)
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """The frames, cropped as the protocol says."""
+        for frame in islice(self.sequence.frames(), self.max_frames):
+            height, width = frame.rgb.shape[:2]
+            top, left, rows, columns = self.protocol.crop_origin(height, width)
+            cut = (slice(top, top + rows), slice(left, left + columns))
+            depth = None if frame.depth is None else np.ascontiguousarray(frame.depth[cut])
+            yield replace(frame, rgb=np.ascontiguousarray(frame.rgb[cut]), depth=depth)
+
+
+def find_videos(
+    source: Path,
+    format_name: str | None,
+    protocol: str | None = None,
+    options: SourceOptions | None = None,
+    max_frames: int | None = None,
+) -> Iterator[Video]:
+    """The recording at ``source``, or every recording under a data-set root, opened one by one.
+
+    Args:
+        source: a folder or file.
+        format_name: one of :data:`FORMATS`; None to look at the path (a single recording).
+        protocol: its name; None for the format's own.
+        options: what the source does not say.
+        max_frames: frames of each video.
+
+    Raises:
+        RecordingError: missing path, unknown format, or nothing of that format there.
+        ConfigError: unknown protocol.
+    """
+    if not source.exists():
+        raise RecordingError(f"{source} does not exist")
+    if format_name is not None and format_name not in FORMATS:
+        raise RecordingError(
+            f"unknown format {format_name!r}; expected one of {', '.join(FORMATS)}"
+        )
+    name = format_name or ("bag" if RosRecording.matches(source) else detect_format(source))
+    wanted = protocol_of(protocol or (name if name in PROTOCOLS else "default"))
+    paths = recordings_under(source, name)
+    if not paths:
+        raise RecordingError(f"{source}: no {name} recording there or in the folders below")
+    for path in paths:
+        label = path.relative_to(source).as_posix() if path != source else source.resolve().name
+        yield Video(label, _open(name, path, options), wanted, max_frames)
+
+
+def recordings_under(source: Path, format_name: str) -> list[Path]:
+    """``source`` itself when it is a recording of this format, else those below, sorted."""
+    if _matches(format_name, source):
+        return [source]
+    found: list[Path] = []
+    level = [source]
+    for _ in range(_MAX_DEPTH):
+        below = sorted(child for folder in level if folder.is_dir() for child in folder.iterdir())
+        hits = [path for path in below if _matches(format_name, path)]
+        found += hits
+        level = [path for path in below if path.is_dir() and path not in set(hits)]
+    return sorted(found)
+
+
+def simulated_videos(
+    seed: int, videos: int, frames: int, height: int, width: int, split: str
+) -> Iterator[Video]:
+    """Clips of the simulation with seeds ``seed`` .. ``seed + videos - 1``."""
+    for number in range(seed, seed + videos):
+        clip = Simulated(number, frames, height, width, split)
+        yield Video(f"{split}_{number:04d}", clip, protocol_of("simulated"))
+
+
+def _matches(format_name: str, path: Path) -> bool:
+    if format_name in _READERS:
+        return bool(_READERS[format_name].matches(path))
+    try:
+        return detect_format(path) == format_name
+    except RecordingError:
+        return False
+
+
+def _open(format_name: str, path: Path, options: SourceOptions | None) -> Sequence:
+    if format_name in _READERS:
+        reader: Sequence = _READERS[format_name](path, options)
+        return reader
+    return open_sequence(format_name, path, options)
