@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from . import kernels
 from .scene import Body, Light, World
 from .textures import texture_library
 
-Color = Sequence[float]
+Numbers = Sequence[float] | np.ndarray
+Color = Numbers
 
 
 def rotation_zyx(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
@@ -230,9 +232,9 @@ class Builder:
     # -- primitives -----------------------------------------------------------------------
 
     def add(
-        self, kind: int, center: Sequence[float], size: Sequence[float], material: int, *,
+        self, kind: int, center: Numbers, size: Numbers, material: int, *,
         yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, top: int | None = None,
-        taper: Sequence[float] = (0.0, 0.0, 0.0), casts: bool = True,
+        taper: Numbers = (0.0, 0.0, 0.0), casts: bool = True,
     ) -> None:  # fmt: skip
         """A primitive with full extents ``size`` at ``center`` of the current frame."""
         self.rows.append(
@@ -242,35 +244,29 @@ class Builder:
              material if top is None else top, casts)
         )  # fmt: skip
 
-    def box(
-        self, center: Sequence[float], size: Sequence[float], material: int, **kw: object
-    ) -> None:
+    def box(self, center: Numbers, size: Numbers, material: int, **kw: Any) -> None:
         """An oriented box."""
-        self.add(kernels.BOX, center, size, material, **kw)  # type: ignore[arg-type]
+        self.add(kernels.BOX, center, size, material, **kw)
 
-    def ball(
-        self, center: Sequence[float], size: Sequence[float], material: int, **kw: object
-    ) -> None:
+    def ball(self, center: Numbers, size: Numbers, material: int, **kw: Any) -> None:
         """An ellipsoid."""
-        self.add(kernels.ELLIPSOID, center, size, material, **kw)  # type: ignore[arg-type]
+        self.add(kernels.ELLIPSOID, center, size, material, **kw)
 
     def wedge(
-        self, center: Sequence[float], size: Sequence[float], material: int,
-        taper: Sequence[float], **kw: object,
+        self, center: Numbers, size: Numbers, material: int,
+        taper: Numbers, **kw: Any,
     ) -> None:  # fmt: skip
         """A box tapered to its top: (shrink x, shrink y, shift x), each 0 to 1."""
-        self.add(kernels.TAPERED, center, size, material, taper=taper, **kw)  # type: ignore[arg-type]
+        self.add(kernels.TAPERED, center, size, material, taper=taper, **kw)
 
     def tube(
-        self, center: Sequence[float], size: Sequence[float], material: int, taper: float = 0.0,
-        **kw: object,
+        self, center: Numbers, size: Numbers, material: int, taper: float = 0.0,
+        **kw: Any,
     ) -> None:  # fmt: skip
         """An elliptic cylinder, or a frustum whose top is (1 - taper) of its bottom."""
-        self.add(kernels.CYLINDER, center, size, material, taper=(taper, 0.0, 0.0), **kw)  # type: ignore[arg-type]
+        self.add(kernels.CYLINDER, center, size, material, taper=(taper, 0.0, 0.0), **kw)
 
-    def rod(
-        self, start: Sequence[float], stop: Sequence[float], thickness: float, material: int
-    ) -> None:
+    def rod(self, start: Numbers, stop: Numbers, thickness: float, material: int) -> None:
         """A thin cylinder from point to point."""
         a, b = np.asarray(start, float), np.asarray(stop, float)
         d = b - a
@@ -284,7 +280,7 @@ class Builder:
         self.targets.append(self.origin + self.rotation @ np.array([x, y, z]))
 
     def build(
-        self, name: str, light: Light, stage: tuple[Sequence[float], Sequence[float]],
+        self, name: str, light: Light, stage: tuple[Numbers, Numbers],
         route: tuple[float, float] = (0.0, 0.0), far: float = 400.0,
     ) -> World:  # fmt: skip
         """Freeze everything into a World."""

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from . import furniture, kernels, vehicles
 from .builder import Builder
 from .scene import Body, Light, World
+
+# (arc length, lateral offset) to (x, y, heading) on the road
+Along = Callable[[float, float], tuple[float, float, float]]
 
 
 def daylight(b: Builder) -> Light:
@@ -308,7 +312,9 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
     )
 
 
-def _roadside(b, at, left: float, right: float, walk: float, start: float, end: float) -> None:  # type: ignore[no-untyped-def]
+def _roadside(
+    b: Builder, at: Along, left: float, right: float, walk: float, start: float, end: float
+) -> None:
     r = b.rng
     for side in (-1, 1):
         style = r.choice(["town", "town", "suburb", "park", "open"])
@@ -360,7 +366,10 @@ def _roadside(b, at, left: float, right: float, walk: float, start: float, end: 
                 furniture.person(b)
 
 
-def _traffic(b, at, curvature, lane, own, right, left, length) -> None:  # type: ignore[no-untyped-def]
+def _traffic(
+    b: Builder, at: Along, curvature: float, lane: float, own: float, right: float, left: float,
+    length: float,
+) -> None:  # fmt: skip
     r = b.rng
 
     def park(s: float, lateral: float, turned: float = 0.0) -> None:
@@ -384,7 +393,7 @@ def _traffic(b, at, curvature, lane, own, right, left, length) -> None:  # type:
     speed = r.choice([0.0, r.uniform(0.5, 4), r.uniform(4, 14)])
     lateral = right + lane / 2
     while lateral < left:
-        same = lateral < own + lane * 1.2 - 1e-6 and lateral <= own + 0.1 or r.random() < 0.15
+        same = (lateral < own + lane * 1.2 - 1e-6 and lateral <= own + 0.1) or r.random() < 0.15
         flow = speed * r.uniform(0.7, 1.2) if same else r.uniform(0, 14)
         s = r.uniform(-20, 15)
         if abs(lateral - own) < 0.6 * lane:  # the ego lane: keep clear of the camera's start

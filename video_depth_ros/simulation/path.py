@@ -250,7 +250,7 @@ def make_path(
             gap = _gap(world, path, seconds)
             if gap >= clearance:
                 return path
-            if shrink == 1.0 and gap > best_gap or best is None:
+            if (shrink == 1.0 and gap > best_gap) or best is None:
                 best, best_gap = path, gap
             if style == "vehicle" and world.name == "street":
                 break  # a car that hardly moves is drawn as such, not squeezed

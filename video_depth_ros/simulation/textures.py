@@ -242,7 +242,7 @@ def _shop(rng: np.random.Generator) -> np.ndarray:
 
 def _lane(rng: np.random.Generator) -> np.ndarray:
     """One lane of road: u across, v along; markings in channel 1, patches in channel 0."""
-    dash = (_V < rng.uniform(0.25, 0.55)) if rng.random() < 0.75 else np.ones_like(_V, bool)
+    dash = (rng.uniform(0.25, 0.55) > _V) if rng.random() < 0.75 else np.ones_like(_V, bool)
     width = rng.uniform(0.015, 0.025)
     worn = np.clip(1.4 - 1.2 * noise(rng, 0.8), 0.3, 1)
     line = _edge(_U, width) * dash * worn
