@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -31,6 +30,8 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription
 
 PACKAGE = "video_depth_ros"
 SWITCH = ("true", "false")

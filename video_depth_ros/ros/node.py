@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -344,16 +345,25 @@ def main(args: list[str] | None = None) -> int:
         rclpy.logging.get_logger("depth_node").fatal(str(error))
         status = 2
     finally:
+        _ignore_interrupts()
         if node is not None:
             status = status or node.exit_status
             stopped = node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        _ignore_interrupts()  # rclpy has put the handlers back that it found
     if not stopped:  # the network is still at work: do not wait for it, do not crash under it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C under ``ros2 launch`` comes twice: from the terminal and from launch. The second one
+    must not kill a process that is already going down in order."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
