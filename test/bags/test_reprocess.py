@@ -13,6 +13,7 @@ import torch
 from rosbags.highlevel import AnyReader
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.depth_messages import OUTPUTS
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.reprocess import TopicChoice, reprocess
 from video_depth_ros.bags.static_transforms import StaticTransforms
@@ -102,7 +103,7 @@ def test_outputs_carry_the_header_of_their_image(done):
         received = {
             r.time_ns: recording.decode(r) for r in recording.messages(["/camera/image_raw"])
         }
-        for topic in ("/depth/disparity", "/depth/image", "/depth/camera_info", "/depth/points"):
+        for topic in [t for t in recording.topics if t.startswith("/depth/")]:
             count = 0
             for result in recording.messages([topic]):
                 message, source = recording.decode(result), received[result.time_ns]
@@ -110,6 +111,8 @@ def test_outputs_carry_the_header_of_their_image(done):
                 assert message.header.frame_id == "camera_optical_frame"
                 count += 1
             assert count == (summary.estimates if topic.endswith("disparity") else summary.metric)
+        added = {name for name in recording.topics if name.startswith("/depth/")}
+        assert added == {f"/depth/{name}" for name in OUTPUTS}
         times = [r.time_ns for r in recording.messages()]
         assert times == sorted(times)
 

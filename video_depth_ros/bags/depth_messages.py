@@ -18,6 +18,7 @@ from video_depth_ros.ros.node_config import OutputConfig
 # name below the prefix -> type
 OUTPUTS = {
     "image": m.IMAGE,
+    "sigma": m.IMAGE,
     "camera_info": m.CAMERA_INFO,
     "points": m.POINT_CLOUD,
     "disparity": m.IMAGE,
@@ -42,6 +43,8 @@ class DepthMessages:
         depth = estimate.depth.float().cpu().numpy()
         metric = millimetres(depth) if self._config.encoding == "16UC1" else depth
         yield "image", m.image(t, frame_id, metric, self._config.encoding)
+        if estimate.sigma is not None:
+            yield "sigma", m.image(t, frame_id, estimate.sigma.float().cpu().numpy())
         camera = self._with_cached_rays(estimate.camera)
         if camera is None:
             return

@@ -108,8 +108,7 @@ def ground_truth_depth_of(recording: Recording) -> str | None:
 
 def is_rectified(image_topic: str) -> bool:
     """Whether the name says that the image is rectified, as image_proc names its outputs."""
-    words = _base(image_topic).rpartition("/")[2].split("_")
-    return "rect" in words or "rectified" in words
+    return _base(image_topic).rpartition("/")[2].startswith("image_rect")
 
 
 def _optional(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 worked examples:
   video_depth reprocess drive.mcap drive_depth.mcap
-      add /depth/image, /depth/camera_info, /depth/points and /depth/disparity to a bag
+      add /depth/image, sigma, camera_info, points and disparity to a bag
   video_depth reprocess old_ros1.bag converted/ --image-topic /front/image_raw/compressed
       a ROS 1 bag with several cameras, to a rosbag2 folder
   video_depth reprocess in.mcap out.mcap --params config/depth.yaml --set scale.max_depth=30.0
