@@ -130,7 +130,8 @@ def make_recording(args: argparse.Namespace, console: Console) -> Path:
         command = ["import", str(args.sequence), str(bag)]
     else:
         command = ["simulate", str(bag), "--world", args.world, "--seconds", str(args.seconds)]
-        command += ["--seed", str(args.seed)]
+        # a world of the evaluation split: the embedded network was not trained on it
+        command += ["--seed", str(args.seed), "--size", "320x240", "--rate", "10", "--heldout"]
     made = parser.parse_args(command)
     made.run(made)
     return bag
