@@ -210,9 +210,16 @@ class Builder:
         """Furniture wood."""
         r, color = self.rng, self.palette.wood()
         name = str(r.choice(["wood", "planks", "planks", "plain"]))
-        return self.material(name, color, self.palette.mixed(color, 0.25), scale=scale or r.uniform(0.4, 1.4),
-                             specular=r.uniform(0, 0.3), shininess=20, swap=bool(r.random() < 0.5),
-                             mirror=r.uniform(0, 0.12))  # fmt: skip
+        return self.material(
+            name,
+            color,
+            self.palette.mixed(color, 0.25),
+            scale=scale or r.uniform(0.4, 1.4),
+            specular=r.uniform(0, 0.3),
+            shininess=20,
+            swap=bool(r.random() < 0.5),
+            mirror=r.uniform(0, 0.12),
+        )
 
     def print(self, name: str = "poster") -> int:
         """Packaging, posters, screens: a picture stretched over each face."""
@@ -225,9 +232,16 @@ class Builder:
         name = str(r.choice(["plain", "plain", "cloudy", "grain", "marble", "tiles", "checker",
                              "stripes", "plaid", "wood", "fabric", "poster", "page",
                              "corrugated", "panels"]))  # fmt: skip
-        return self.material(name, p.any(), p.any(), p.any(), scale=np.exp(r.uniform(-1, 1.6)),
-                             specular=r.uniform(0, 0.6) * (r.random() < 0.4),
-                             fit=bool(r.random() < 0.3), bump=0.3 * (r.random() < 0.1))  # fmt: skip
+        return self.material(
+            name,
+            p.any(),
+            p.any(),
+            p.any(),
+            scale=np.exp(r.uniform(-1, 1.6)),
+            specular=r.uniform(0, 0.6) * (r.random() < 0.4),
+            fit=bool(r.random() < 0.3),
+            bump=0.3 * (r.random() < 0.1),
+        )
 
     # -- primitives -----------------------------------------------------------------------
 

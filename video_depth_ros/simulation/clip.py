@@ -11,7 +11,8 @@ import numpy as np
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError
 
-from .path import T_LINK_OPTICAL, make_path
+from .path import T_LINK_OPTICAL, Path, make_path
+from .scene import World
 from .sensor import Exposer, Sensor, image_flow
 from .worlds import NAMES, make_world
 
@@ -47,6 +48,23 @@ def random_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
     cx = 0.5 * (width - 1) + rng.normal(0, 0.01) * width
     cy = 0.5 * (height - 1) + rng.normal(0, 0.02) * height
     return Camera(width, height, focal, focal * math.exp(rng.normal(0, 0.005)), cx, cy)
+
+
+def _worthwhile_path(
+    world: World, camera: Camera, seed: int, seconds: float, style: str | None
+) -> Path:
+    """The first of a few paths that shows something other than sky or one bare surface."""
+    rays = camera.rays()[:: max(1, camera.height // 12), :: max(1, camera.width // 16)]
+    rays = rays.reshape(-1, 3) / np.linalg.norm(rays.reshape(-1, 3), axis=1, keepdims=True)
+    for attempt in range(4):
+        path = make_path(world, seed + attempt, seconds, style)
+        pose = (path.poses(np.array([seconds / 2])) @ T_LINK_OPTICAL)[0]
+        origins = np.tile(pose[:3, 3], (len(rays), 1))
+        ranges, seen = world.cast(origins, rays @ pose[:3, :3].T, seconds / 2)
+        near, far = np.quantile(np.minimum(ranges, 1e3), [0.1, 0.9])
+        if np.mean(seen >= 0) > 0.35 and far > 1.3 * near and len(np.unique(seen)) > 4:
+            break
+    return path
 
 
 def random_clip(
@@ -86,8 +104,8 @@ def random_clip(
         heldout=heldout,
         length=min(15.0 * seconds, 600.0) + 40.0 if name == "street" else None,
     )
-    path = make_path(scene, salt, max(seconds, 0.2), style)
     camera = random_camera(rng, height, width)
+    path = _worthwhile_path(scene, camera, salt, max(seconds, 0.2), style)
     sensor = Sensor.random(rng)
     exposer = Exposer(sensor, height, width, salt)
     times = np.arange(frames) / rate

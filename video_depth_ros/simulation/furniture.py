@@ -198,8 +198,12 @@ def small_thing(b: Builder) -> None:
                 r.uniform(0, 6.3),
                 r.uniform(0.05, 0.12),
             )
-            b.rod((x - n * math.cos(a), y - n * math.sin(a), 0.008), (x + n * math.cos(a), y + n * math.sin(a), 0.008),
-                  r.uniform(0.008, 0.02), b.paint())  # fmt: skip
+            b.rod(
+                (x - n * math.cos(a), y - n * math.sin(a), 0.008),
+                (x + n * math.cos(a), y + n * math.sin(a), 0.008),
+                r.uniform(0.008, 0.02),
+                b.paint(),
+            )
 
 
 def shelf(b: Builder) -> None:
@@ -233,8 +237,16 @@ def cabinet(b: Builder) -> None:
     w, d, h = r.uniform(0.5, 2.4), r.uniform(0.35, 0.65), r.choice([0.85, 0.9, 1.2, 1.9, 2.1])
     p = b.palette
     color = p.wood() if r.random() < 0.5 else p.any()
-    front = b.material("panels", color, p.any(), p.mixed(color, 0.1), fit=True, scale=(max(1, round(w)), 1),
-                       specular=r.uniform(0, 0.5), mirror=r.uniform(0, 0.15))  # fmt: skip
+    front = b.material(
+        "panels",
+        color,
+        p.any(),
+        p.mixed(color, 0.1),
+        fit=True,
+        scale=(max(1, round(w)), 1),
+        specular=r.uniform(0, 0.5),
+        mirror=r.uniform(0, 0.15),
+    )
     b.box((d / 2, 0, h / 2), (d, w, h), front, top=b.timber())
     if h < 1.3:
         b.box((d / 2, 0, h + 0.015), (d + 0.04, w + 0.02, 0.03), b.anything())

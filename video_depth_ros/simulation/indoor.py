@@ -244,8 +244,12 @@ def room(rng: np.random.Generator, heldout: bool) -> World:
                   furniture.plant, furniture.floor_lamp, furniture.boxes, furniture.rack,
                   lambda c: _against(c)]  # fmt: skip
     density = r.uniform(0.4, 1.0)
-    for x, y, yaw, length in ((-lx / 2, 0, 0, ly), (lx / 2, 0, math.pi, ly),
-                              (0, -ly / 2, math.pi / 2, lx), (0, ly / 2, -math.pi / 2, lx)):  # fmt: skip
+    for x, y, yaw, length in (
+        (-lx / 2, 0, 0, ly),
+        (lx / 2, 0, math.pi, ly),
+        (0, -ly / 2, math.pi / 2, lx),
+        (0, ly / 2, -math.pi / 2, lx),
+    ):
         slots = max(1, int(length / 1.5))
         for k in range(slots):
             offset = ((k + 0.5) / slots - 0.5) * (length - 0.8)
@@ -262,9 +266,19 @@ def room(rng: np.random.Generator, heldout: bool) -> World:
                 along_wall[int(r.integers(len(along_wall)))](b)
     if r.random() < 0.5:
         c = b.palette.any()
-        b.box((r.normal(0, 0.5), r.normal(0, 0.5), 0.006), (r.uniform(1, 3), r.uniform(1, 2), 0.012),
-              b.material(str(r.choice(["plaid", "fabric", "poster", "stripes"])), c, b.palette.any(), b.palette.any(), fit=True),
-              yaw=r.uniform(0, 3), casts=False)  # fmt: skip
+        b.box(
+            (r.normal(0, 0.5), r.normal(0, 0.5), 0.006),
+            (r.uniform(1, 3), r.uniform(1, 2), 0.012),
+            b.material(
+                str(r.choice(["plaid", "fabric", "poster", "stripes"])),
+                c,
+                b.palette.any(),
+                b.palette.any(),
+                fit=True,
+            ),
+            yaw=r.uniform(0, 3),
+            casts=False,
+        )
     for _ in range(r.integers(0, 6)):
         with b.frame(
             r.uniform(-0.45, 0.45) * lx, r.uniform(-0.45, 0.45) * ly, 0, r.uniform(0, 6.3)
@@ -274,7 +288,7 @@ def room(rng: np.random.Generator, heldout: bool) -> World:
     if heldout and r.random() < 0.7:
         _columns_and_stairs(b, lx, ly, h)
     if r.random() < 0.35:
-        _walkers(b, r.integers(1, 3), (-lx / 4, lx / 4), (-ly / 4, ly / 4), sway=True)
+        _walkers(b, int(r.integers(1, 3)), (-lx / 4, lx / 4), (-ly / 4, ly / 4), sway=True)
     return b.build(
         "room", indoor_light(b, (lx, ly, h)), ((-lx / 2, -ly / 2, 0.0), (lx / 2, ly / 2, h))
     )
@@ -355,6 +369,6 @@ def corridor(rng: np.random.Generator, heldout: bool, length: float = 30.0) -> W
         side = r.choice([-1, 1])
         with b.frame(r.uniform(2, lx), side * (w / 2 - r.uniform(0.2, 0.5)), 0, r.uniform(0, 6.3)):
             furniture.small_thing(b) if r.random() < 0.5 else furniture.boxes(b)
-    _walkers(b, r.integers(0, 4), (3, lx), (-0.35 * w, 0.35 * w), sway=False)
+    _walkers(b, int(r.integers(0, 4)), (3, lx), (-0.35 * w, 0.35 * w), sway=False)
     return b.build("corridor", indoor_light(b, (lx, w, h), spacing),
                    ((-2.0, -w / 2, 0.0), (lx, w / 2, h)), route=(0.0, 0.0))  # fmt: skip

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+# mypy: disable-error-code="no-untyped-def"
+# The jitted functions' types are those numba infers from the arrays that scene.py passes.
 """Compiled ray casting and shading.
 
 All jitted code of the simulation lives in this one file: numba keys its on-disk cache by the
@@ -281,7 +283,7 @@ def _opaque(prims, materials, textures, i, x, y, z):
     nx, ny, nz = _normal(kind, hx, hy, hz, prims[i, 15], prims[i, 16], prims[i, 17], x, y, z)
     u, v, _ = _surface_uv(kind, hx, hy, hz, x, y, z, nx, ny, nz, m)
     n = TEXTURE_SIZE
-    px, py = int(math.floor(u * n)) & (n - 1), int(math.floor(v * n)) & (n - 1)
+    px, py = math.floor(u * n) & (n - 1), math.floor(v * n) & (n - 1)
     return textures[int(m[PATTERN]), py * n + px, 0] >= m[CUTOUT]
 
 
@@ -401,8 +403,8 @@ def build_grid(prims, frame, cx, cy, cz, size, cells):
                 for k in range(3):
                     dot += frame[axis + 1, k] * prims[i, ROTATION + 3 * k + j]
                 ext += abs(dot) * prims[i, HALF + j]
-            lo = int(math.floor((mid - ext - frame[3, axis]) / cell))
-            hi = int(math.floor((mid + ext - frame[3, axis]) / cell))
+            lo = math.floor((mid - ext - frame[3, axis]) / cell)
+            hi = math.floor((mid + ext - frame[3, axis]) / cell)
             if hi < 0 or lo >= cells:
                 bounds[i, 0] = -1
                 break
@@ -444,7 +446,7 @@ def _occluder(prims, materials, textures, frame, start, items, tops, x, y, z, fa
     dx, dy, dz, cell = frame[0, 0], frame[0, 1], frame[0, 2], frame[3, 2]
     u = frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z - frame[3, 0]
     v = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z - frame[3, 1]
-    a, b = int(math.floor(u / cell)), int(math.floor(v / cell))
+    a, b = math.floor(u / cell), math.floor(v / cell)
     if a < 0 or b < 0 or a >= GRID or b >= GRID:
         return FAR
     best, level = far, dx * x + dy * y + dz * z + 1e-3
@@ -740,7 +742,7 @@ def smooth_tiles(scene, sun, above, rays, pose, far, salt, color, first, start, 
 
 @jit
 def cast_rays(scene, origins, directions, far, block_size, ranges, indices):
-    """Range [N] (FAR: no return) and primitive [N] along unit rays; for sensors other than cameras.
+    """Range [N] (FAR: no return) and primitive [N] along unit rays, for any sensor.
 
     Consecutive rays are expected to be neighbours: each block of ``block_size`` shares one
     candidate list where its rays start at one point (one firing of a spinning LiDAR).
@@ -776,6 +778,7 @@ def cast_rays(scene, origins, directions, far, block_size, ranges, indices):
                 items[i], nears[i] = i, 0.0
         for k in range(block, end):
             ranges[k], indices[k] = _trace(
-                prims, materials, textures, items, nears, count, origins[k, 0], origins[k, 1], origins[k, 2],
+                prims, materials, textures, items, nears, count,
+                origins[k, 0], origins[k, 1], origins[k, 2],
                 directions[k, 0], directions[k, 1], directions[k, 2],
             )  # fmt: skip

@@ -37,11 +37,17 @@ def daylight(b: Builder) -> Light:
     sky[8], sky[9:11], sky[11] = r.uniform(0.1, 0.4), r.random(2), r.uniform(0.35, 0.6)
     sky[12], sky[13] = r.uniform(0.8, 1.8), 0.0 if overcast else r.uniform(0.0, 1.5)
     return Light(
-        direction=direction, color=sun, shadow=r.uniform(0.3, 0.7) if overcast else r.uniform(0.85, 0.97),
-        penumbra=0.08 if overcast else r.uniform(0.01, 0.05), reach=r.uniform(0.4, 1.0),
-        above=0.5 * (grey + zenith) * r.uniform(0.5, 1.0), below=grey * r.uniform(0.12, 0.3),
-        haze=math.exp(r.uniform(math.log(2e-4), math.log(8e-3))), lamps=np.zeros((0, 7)), sky=sky,
-    )  # fmt: skip
+        direction=direction,
+        color=sun,
+        shadow=r.uniform(0.3, 0.7) if overcast else r.uniform(0.85, 0.97),
+        penumbra=0.08 if overcast else r.uniform(0.01, 0.05),
+        reach=r.uniform(0.4, 1.0),
+        above=0.5 * (grey + zenith) * r.uniform(0.5, 1.0),
+        below=grey * r.uniform(0.12, 0.3),
+        haze=math.exp(r.uniform(math.log(2e-4), math.log(8e-3))),
+        lamps=np.zeros((0, 7)),
+        sky=sky,
+    )
 
 
 def tree(b: Builder) -> None:
@@ -152,8 +158,17 @@ def building(b: Builder, width: float) -> None:
     glass = np.full(3, r.uniform(0.01, 0.1))
     bay = r.uniform(2, 6)
     h = storeys * high
-    front = b.material("facade", color, glass, p.wall(), scale=(max(1, round(width / bay)), max(1, round(h / bay))),
-                       fit=True, specular=0.1, mirror=0.0, detail=0.15)  # fmt: skip
+    front = b.material(
+        "facade",
+        color,
+        glass,
+        p.wall(),
+        scale=(max(1, round(width / bay)), max(1, round(h / bay))),
+        fit=True,
+        specular=0.1,
+        mirror=0.0,
+        detail=0.15,
+    )
     roof = b.material("tiles", p.brick(), scale=0.8)
     b.box((0, deep / 2, h / 2), (width, deep, h), front, top=roof)
     if r.random() < 0.5:
@@ -230,12 +245,30 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
         return radius * math.sin(a), 1.0 / curvature - radius * math.cos(a), a
 
     ground = p.plant() if r.random() < 0.6 else p.stone()
-    b.box((length / 2, 0, -25.2), (1600, 1600, 50), b.material(
-        "grass" if r.random() < 0.6 else "gravel", ground, p.mixed(ground), scale=r.uniform(0.15, 0.5)), casts=False)  # fmt: skip
+    b.box(
+        (length / 2, 0, -25.2),
+        (1600, 1600, 50),
+        b.material(
+            "grass" if r.random() < 0.6 else "gravel",
+            ground,
+            p.mixed(ground),
+            scale=r.uniform(0.15, 0.5),
+        ),
+        casts=False,
+    )
     tone = p.hsv(0.6, r.uniform(0, 0.08), r.uniform(0.05, 0.22))
     line = p.hsv(0.13, r.choice([0.0, 0.0, 0.6]), r.uniform(0.4, 0.8))
-    road = b.material("lane", tone, tone * r.uniform(0.6, 1.3), line, scale=(1 / lane, 1 / r.uniform(8, 14)),
-                      aligned=True, swap=True, detail=0.2, specular=0.05)  # fmt: skip
+    road = b.material(
+        "lane",
+        tone,
+        tone * r.uniform(0.6, 1.3),
+        line,
+        scale=(1 / lane, 1 / r.uniform(8, 14)),
+        aligned=True,
+        swap=True,
+        detail=0.2,
+        specular=0.05,
+    )
     width = left - right
     piece = (end - start) if curvature == 0.0 else 6.0
     kerb, raise_ = b.material("paving", p.stone(), scale=0.5), r.uniform(0.02, 0.18)
@@ -252,10 +285,13 @@ def street(rng: np.random.Generator, heldout: bool, length: float = 110.0) -> Wo
     for s in np.arange(start, end, piece):
         m = s + piece / 2
         over = 1.0 if curvature == 0.0 else 1.06
-        for lateral, w, z, mat in (((left + right) / 2, width, 0.0, road),
-                                   (left + 0.1, 0.2, raise_, kerb), (right - 0.1, 0.2, raise_, kerb),
-                                   (left + 0.2 + walk_width / 2, walk_width, raise_ - 0.01, walk),
-                                   (right - 0.2 - walk_width / 2, walk_width, raise_ - 0.01, walk)):  # fmt: skip
+        for lateral, w, z, mat in (
+            ((left + right) / 2, width, 0.0, road),
+            (left + 0.1, 0.2, raise_, kerb),
+            (right - 0.1, 0.2, raise_, kerb),
+            (left + 0.2 + walk_width / 2, walk_width, raise_ - 0.01, walk),
+            (right - 0.2 - walk_width / 2, walk_width, raise_ - 0.01, walk),
+        ):
             x, y, yaw = at(m, lateral)
             b.box((x, y, z - 0.25), (piece * over, w, 0.5), mat, yaw=yaw, casts=False)
     if r.random() < 0.4:

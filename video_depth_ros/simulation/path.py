@@ -124,8 +124,9 @@ def _handheld(
     reach = math.exp(rng.uniform(math.log(0.45), math.log(4.5)))
     away = rng.uniform(0, 2 * math.pi)
     lift = rng.uniform(-0.1, 0.9)
-    start = target + reach * np.array([
-        math.cos(lift) * math.cos(away), math.cos(lift) * math.sin(away), math.sin(lift)])  # fmt: skip
+    start = target + reach * np.array(
+        [math.cos(lift) * math.cos(away), math.cos(lift) * math.sin(away), math.sin(lift)]
+    )
     start = np.clip(start, low + 0.25, high - 0.25)
     if rng.random() < 0.5:
         start[2] = np.clip(rng.normal(1.45, 0.2), low[2] + 0.2, high[2] - 0.3)
@@ -157,10 +158,10 @@ def _vehicle(world: World, rng: np.random.Generator, seconds: float, spacing: fl
     else:
         speed = min(rng.uniform(0.2, 1.6), 0.7 * (high[0] - low[0]) / seconds)
         height = rng.uniform(0.25, 1.6)
-        start = low[0] + rng.uniform(0.8, 1.6) if world.name == "corridor" else None
+        start = low[0] + rng.uniform(0.8, 1.6)
     rate = np.clip(speed * (1 + _smooth(rng, count, np.array([0.25]), 0.95)[:, 0]), 0, None)
     s = np.concatenate([[0.0], np.cumsum(rate * spacing)[:-1]])
-    if start is None:  # anywhere, any heading
+    if world.name not in ("street", "corridor"):  # anywhere, any heading
         x0, y0 = rng.uniform(low[:2] + 0.4, high[:2] - 0.4)
         heading = math.atan2(-y0, -x0) + rng.normal(0, 0.5)
         yaw = heading + np.cumsum(_smooth(rng, count, np.array([0.35 * spacing]), 0.95)[:, 0])

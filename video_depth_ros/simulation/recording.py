@@ -299,12 +299,16 @@ def _odometry(sim: Simulation) -> Iterator[_Item]:
 def scan_message(stamp_ns: int, turn: laser.Scan) -> object:
     """``sensor_msgs/PointCloud2`` with x, y, z, intensity, ring and time (22-byte points).
 
-    ``time`` is each point's offset from the header stamp in seconds, as Velodyne's drivers have it.
+    ``time`` is each point's offset from the header stamp in seconds, as in Velodyne's drivers.
     """
     layout = [
-        ("x", "<f4", 7), ("y", "<f4", 7), ("z", "<f4", 7), ("intensity", "<f4", 7),
-        ("ring", "<u2", 4), ("time", "<f4", 7),
-    ]  # fmt: skip
+        ("x", "<f4", 7),
+        ("y", "<f4", 7),
+        ("z", "<f4", 7),
+        ("intensity", "<f4", 7),
+        ("ring", "<u2", 4),
+        ("time", "<f4", 7),
+    ]
     table = np.empty(len(turn.points), [(name, kind) for name, kind, _ in layout])
     table["x"], table["y"], table["z"] = turn.points.T
     table["intensity"], table["ring"], table["time"] = turn.intensity, turn.ring, turn.offset_s
@@ -329,7 +333,7 @@ def scan_message(stamp_ns: int, turn: laser.Scan) -> object:
 
 
 def _times(seconds: float, rate: float) -> np.ndarray:
-    return np.arange(int(math.floor(seconds * rate + 1e-9)) or 1) / rate
+    return np.arange(math.floor(seconds * rate + 1e-9) or 1) / rate
 
 
 def _ns(seconds: float) -> int:

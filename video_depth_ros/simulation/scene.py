@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A procedural world: primitives on rigid bodies, materials, light; exact images and ranges of it."""
+"""A procedural world: primitives on rigid bodies, materials, light; its images and ranges."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _smear(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     if length < 1.0:
         return image
     length = min(length, 0.05 * image.shape[1])
-    half = int(math.ceil(length / 2))
+    half = math.ceil(length / 2)
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     for t in np.linspace(-0.5, 0.5, 8 * half + 1):
         step = t * length * flow / np.hypot(*flow)

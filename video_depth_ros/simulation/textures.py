@@ -56,7 +56,7 @@ def _worley(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarra
     seeds = np.full((3 * N, 3 * N), 255, np.uint8)
     for dy in range(3):
         for dx in range(3):
-            xy = ((points + [dx, dy]) * N).astype(int)
+            xy = ((points + np.array([dx, dy])) * N).astype(int)
             seeds[np.minimum(xy[:, 1], 3 * N - 1), np.minimum(xy[:, 0], 3 * N - 1)] = 0
     distance, label = cv2.distanceTransformWithLabels(
         seeds, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
@@ -98,9 +98,9 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tiles(rng: np.random.Generator) -> np.ndarray:
-    k, l = int(rng.integers(1, 7)), int(rng.integers(1, 7))
-    tone = _cells(rng, _U, _V, k, l)
-    grout = np.maximum(_edge(_U * k, 0.02 * k**0.5), _edge(_V * l, 0.02 * l**0.5))
+    k, m = int(rng.integers(1, 7)), int(rng.integers(1, 7))
+    tone = _cells(rng, _U, _V, k, m)
+    grout = np.maximum(_edge(_U * k, 0.02 * k**0.5), _edge(_V * m, 0.02 * m**0.5))
     vary = rng.uniform(0, 0.5)
     return _pack(
         grout, (1 - grout) * vary * tone, 0.9 + 0.2 * vary * tone + 0.12 * noise(rng, 1.3)
@@ -173,10 +173,19 @@ def _write(rng: np.random.Generator, image: np.ndarray, lines: int) -> None:
             (0.0, float(rng.random()), float(rng.choice([0.1, 1.8]))),
         )
         while x < N - 20 and rng.random() > 0.04:
-            w = int(rng.integers(size // 2, size * 1.2 + 1))
+            w = int(rng.integers(size // 2, size + size // 5 + 1))
             if rng.random() < 0.5:
-                cv2.ellipse(image, (x + w // 2, y + size // 2), (w // 2, size // 2), 0,
-                            0, int(rng.integers(120, 361)), ink, max(1, size // 5), 16)  # fmt: skip
+                cv2.ellipse(
+                    image,
+                    (x + w // 2, y + size // 2),
+                    (w // 2, size // 2),
+                    0,
+                    0,
+                    int(rng.integers(120, 361)),
+                    ink,
+                    max(1, size // 5),
+                    16,
+                )
             else:
                 cv2.rectangle(image, (x, y), (x + max(1, w // 3), y + size), ink, -1)
             x += w + 1 + size // 4 + (size if rng.random() < 0.18 else 0)
@@ -278,11 +287,11 @@ def _paving(rng: np.random.Generator) -> np.ndarray:
 
 
 def _panels(rng: np.random.Generator) -> np.ndarray:
-    k, l = int(rng.integers(1, 5)), int(rng.integers(1, 4))
-    u, v = (_U * k) % 1, (_V * l) % 1
+    k, m = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    u, v = (_U * k) % 1, (_V * m) % 1
     inset = (np.minimum(u, 1 - u) < 0.06) | (np.minimum(v, 1 - v) < 0.06)
-    seam = np.maximum(_edge(_U * k, 0.012), _edge(_V * l, 0.012))
-    knob = (np.hypot(u - 0.85, (v - 0.5) * k / l) < 0.04).astype(np.float32)
+    seam = np.maximum(_edge(_U * k, 0.012), _edge(_V * m, 0.012))
+    knob = (np.hypot(u - 0.85, (v - 0.5) * k / m) < 0.04).astype(np.float32)
     return _pack(
         knob, 0.3 * inset, (0.95 + 0.1 * noise(rng, 1.5) + 0.06 * inset) * (1 - 0.7 * seam)
     )
@@ -354,11 +363,21 @@ _TRAIN = {
     "fabric": (_fabric, 4), "leaves": (_leaves, 5), "grid": (_grid, 6),
 }  # fmt: skip
 _HELDOUT = {
-    "cloudy": (_cloudy, 1), "bricks": (_bricks, 1), "tiles": (_tiles, 2), "wood": (_wood, 1),
-    "planks": (_planks, 1), "poster": (_scribble, 4), "facade": (_facade, 3), "lane": (_lane, 1),
-    "fabric": (_hexagons, 2), "leaves": (_leaves, 1), "books": (_books, 1), "paving": (_hexagons, 1),
-    "grid": (_grid, 1), "shop": (_shop, 1),
-}  # fmt: skip
+    "cloudy": (_cloudy, 1),
+    "bricks": (_bricks, 1),
+    "tiles": (_tiles, 2),
+    "wood": (_wood, 1),
+    "planks": (_planks, 1),
+    "poster": (_scribble, 4),
+    "facade": (_facade, 3),
+    "lane": (_lane, 1),
+    "fabric": (_hexagons, 2),
+    "leaves": (_leaves, 1),
+    "books": (_books, 1),
+    "paving": (_hexagons, 1),
+    "grid": (_grid, 1),
+    "shop": (_shop, 1),
+}
 
 
 def _pyramid(image: np.ndarray) -> np.ndarray:
