@@ -147,6 +147,14 @@ def test_nothing_is_left_when_the_source_breaks_half_way(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
 
 
+def test_a_video_that_ends_early_is_said_to(tmp_path, video_depth, capsys):
+    whole = shared("videos/carnd_solidWhiteRight.mp4")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[:100_000])
+    assert video_depth(["import", str(cut), str(tmp_path / "out.mcap")]) == 0
+    assert "speaks of 221 frames but only" in " ".join(capsys.readouterr().err.split())
+
+
 def test_memory_does_not_hold_the_sequence(tmp_path):
     """Frames are read when the bag asks for them, and only one at a time is alive."""
     import gc

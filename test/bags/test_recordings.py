@@ -11,13 +11,14 @@ import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
+from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import find_parts, is_rectified
-from video_depth_ros.bags.writer import BagWriter
+from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.decoding import decode_compressed
 from video_depth_ros.errors import RecordingError
 
@@ -299,6 +300,48 @@ def test_real_ros1_fisheye_bag_has_two_cameras():
         parts = find_parts(recording, image="/camera/fisheye1/image_raw", imu="none")
         assert parts.camera_info is None
         assert recording.first(parts.image).encoding == "mono8"
+
+
+def test_ros1_types_become_ros2s(tmp_path):
+    """Latched /tf_static of the old tf/tfMessage type, and CameraInfo whose fields had other
+    names, written by hand as ROS 1 bags hold them."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(
+        get_types_from_msg("geometry_msgs/TransformStamped[] transforms\n", "tf/msg/tfMessage")
+    )
+    t = store.types
+    stamp = t["builtin_interfaces/msg/Time"](7, 8)
+
+    def header(frame):
+        return t["std_msgs/msg/Header"](seq=3, stamp=stamp, frame_id=frame)
+
+    turn = t["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+    move = t["geometry_msgs/msg/Transform"](t["geometry_msgs/msg/Vector3"](1.0, 2.0, 3.0), turn)
+    edge = t["geometry_msgs/msg/TransformStamped"](header("/base"), "/camera", move)
+    tf = t["tf/msg/tfMessage"]([edge])
+    region = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    k = np.array([60.0, 0, 31.5, 0, 61.0, 23.5, 0, 0, 1])
+    info = t["sensor_msgs/msg/CameraInfo"](
+        header("camera"), 48, 64, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(),
+        np.zeros(12), 0, 0, region,
+    )  # fmt: skip
+    with Writer1(tmp_path / "old.bag") as bag:
+        for topic, kind, message, latching in (
+            ("/tf_static", "tf/msg/tfMessage", tf, 1),
+            ("/camera/camera_info", "sensor_msgs/msg/CameraInfo", info, None),
+        ):
+            connection = bag.add_connection(topic, kind, typestore=store, latching=latching)
+            bag.write(connection, 9, store.serialize_ros1(message, kind))
+    with Recording(tmp_path / "old.bag") as recording:
+        assert recording.topics["/tf_static"].kind == m.TF_MESSAGE
+        ((parent, child, T),) = m.transforms_of(recording.first("/tf_static"))
+        assert (parent, child, T[:3, 3].tolist()) == ("base", "camera", [1.0, 2.0, 3.0])
+        read = recording.first("/camera/camera_info")
+        assert m.stamp_of(read) == 7_000_000_008
+        assert model_of(read).fy == 61.0
+        latched = {c.topic: profiles_of(c) for c in recording.connections()}
+    assert latched["/tf_static"][0].durability is QosDurability.TRANSIENT_LOCAL
+    assert latched["/camera/camera_info"] == []
 
 
 def test_own_message_types_are_kept_apart(tmp_path):

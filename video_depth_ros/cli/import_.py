@@ -29,6 +29,8 @@ topics:  /camera/image_raw, /camera/camera_info, /points, /imu/data, /odom, /tf_
          /ground_truth/depth, /ground_truth/pose -- whichever the source has
 """
 
+_COMPLETE = 0.95  # containers state their number of frames only roughly
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
@@ -93,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
     Console(soft_wrap=True, highlight=False).print(
         f"{args.output} ({reader.format}): {written}", markup=False
     )
+    images = sum(n for topic, n in counts.items() if topic.startswith("/camera/image_raw"))
+    if images < _COMPLETE * reader.frame_count:
+        console.print(
+            f"{args.source} speaks of {reader.frame_count} frames but only {images} could be "
+            "decoded; is the file complete?"
+        )
     if reader.camera is None:
         console.print("no camera_info: give --camera or --hfov, or no metric depth can be had")
     return 0

@@ -27,7 +27,7 @@ def read_rgb(path: Path) -> np.ndarray:
         RecordingError: missing or not an image.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(_bytes(path), flags)
+    image = _decoded(path, flags)
     if image is None:
         raise RecordingError(f"{path} is not an image OpenCV can read; is the file complete?")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -44,7 +44,7 @@ def read_depth(path: Path, per_metre: float, invalid: Sequence[int] = (0,)) -> n
     Raises:
         RecordingError: missing, or not a 16-bit image of one channel.
     """
-    raw = cv2.imdecode(_bytes(path), cv2.IMREAD_UNCHANGED)
+    raw = _decoded(path, cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
         came = "no image" if raw is None else f"{raw.dtype} {list(raw.shape)}"
         raise RecordingError(f"{path}: expected a 16-bit depth image of one channel, got {came}")
@@ -208,11 +208,15 @@ def _between(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarr
     return transform((1 - fraction) * first[:3, 3] + fraction * second[:3, 3], q)
 
 
-def _bytes(path: Path) -> np.ndarray:
+def _decoded(path: Path, flags: int) -> np.ndarray | None:
+    """OpenCV's reading of an image file; None for what is no image."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error}") from error
     if not data.size:
         raise RecordingError(f"{path} is empty")
-    return data
+    try:
+        return cv2.imdecode(data, flags)
+    except cv2.error:  # a header that promises an impossible size
+        return None
