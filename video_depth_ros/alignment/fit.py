@@ -19,8 +19,8 @@ from enum import Enum
 import numpy as np
 
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
-_COARSE = 4096  # most pixels used to start and to estimate the noise
-_POLISH = 5  # steps on all pixels
+_COARSE = 2048  # most pixels used to start and to estimate the noise
+_POLISH = 4  # steps on all pixels
 _HYPOTHESES = 128
 _CANDIDATES = 8  # hypotheses that are refined before they are compared
 _SCORED = 512  # pixels on which hypotheses are scored
@@ -174,7 +174,7 @@ def fit_dvd(
     x, y = cur.astype(np.float64).ravel(), ref.astype(np.float64).ravel()
     mean_x, mean_y = x.mean(), y.mean()
     variance = float(np.mean((x - mean_x) ** 2))
-    if variance == 0.0:
+    if variance <= 1e-24 * (1.0 + mean_x**2):  # constant, but for rounding
         return 1.0, 0.0
     scale = float(np.mean((x - mean_x) * (y - mean_y))) / variance
     return float(np.clip(scale, low, high)), float(mean_y - scale * mean_x)
@@ -426,7 +426,8 @@ def _sigma(residual: np.ndarray) -> float:
     k = min(size.size - 1, int(_QUANTILE * size.size))
     first = float(np.partition(size, k)[k]) / _NORMAL_QUANTILE
     inside = size[size <= 3.0 * first]
-    return 1.4826 * float(np.median(inside)) if inside.size else first
+    middle = inside.size // 2
+    return 1.4826 * float(np.partition(inside, middle)[middle]) if inside.size else first
 
 
 def _spread(centred: np.ndarray) -> float:
@@ -434,5 +435,6 @@ def _spread(centred: np.ndarray) -> float:
 
     The range is used, not a middle quantile: a scene may be half one plane.
     """
-    low, high = np.quantile(centred, (0.1, 0.9))
-    return float(high - low) / 2.5631
+    low, high = int(0.1 * (centred.size - 1)), int(0.9 * (centred.size - 1))
+    ordered = np.partition(centred, (low, high))
+    return float(ordered[high] - ordered[low]) / 2.5631

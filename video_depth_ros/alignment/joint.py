@@ -123,7 +123,7 @@ class JointAlignment:
         return new.number
 
     def solve(self) -> np.ndarray:
-        """(scale, shift) of every window, X = scale * d + shift: float64 [n, 2]; the first is 1, 0."""
+        """(scale, shift) of every window, X = scale * d + shift: [n, 2], the first 1, 0."""
         if not self._initial:
             return np.zeros((0, 2))
         return solve_affine_graph(np.array(self._initial), self._edges, fixed=0)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drift control: the graph of affine frames, slow keyframes, the joint solve, the seams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from video_depth_ros.alignment import (
+    AlignmentConfig,
+    JointAlignment,
+    KeyframeAnchor,
+    KeyframeConfig,
+    RunningEstimate,
+    Window,
+    align_recording,
+    cross_fade,
+    run_windows,
+)
+from video_depth_ros.alignment.graph import AffineEdge, solve_affine_graph
+from video_depth_ros.errors import ConfigError, InputError
+from video_depth_ros.evaluation.laboratory import (
+    LaboratoryFaults,
+    LaboratoryRegressor,
+    SyntheticDisparity,
+    read_index,
+    spoil,
+    write_index,
+)
+
+SIZE = (30, 40)
+
+
+def frames(count: int) -> Iterator[Tensor]:
+    return (write_index(torch.zeros(3, *SIZE), index) for index in range(count))
+
+
+def laboratory(faults: LaboratoryFaults) -> LaboratoryRegressor:
+    return LaboratoryRegressor(SyntheticDisparity(*SIZE), faults, index_of=read_index)
+
+
+def edge(truth: np.ndarray, i: int, j: int, centre: float = 0.3, error: float = 0.0) -> AffineEdge:
+    scale = truth[i, 0] / truth[j, 0] * np.exp(error)
+    shift = (truth[i, 1] - truth[j, 1]) / truth[j, 0]
+    return AffineEdge(i, j, scale, centre, scale * centre + shift, 1e-3, 1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.sampled_from([2, 5, 12, 90]))
+def test_graph_recovers_consistent_frames_exactly(seed, n):
+    rng = np.random.default_rng(seed)
+    truth = np.stack([np.exp(rng.normal(0.0, 0.3, n)), rng.normal(0.0, 0.2, n)], axis=1)
+    truth[0] = (1.0, 0.0)
+    edges = [edge(truth, i, i - 1) for i in range(1, n)]
+    edges += [edge(truth, i, int(rng.integers(0, i))) for i in range(2, n)]
+    start = np.tile([1.0, 0.0], (n, 1))
+    solution = solve_affine_graph(start, edges, prior_weight=0.0)
+    np.testing.assert_allclose(solution, truth, atol=1e-6)
+
+
+def test_graph_outvotes_a_wrong_edge():
+    n = 8
+    truth = np.tile([1.0, 0.0], (n, 1))
+    edges = [edge(truth, i, j) for i in range(n) for j in range(i)]
+    edges[5] = edge(truth, edges[5].i, edges[5].j, error=0.4)
+    solution = solve_affine_graph(truth, edges)
+    assert np.abs(solution - truth).max() < 2e-3
+
+
+def test_graph_leaves_what_nothing_reaches_where_it_was():
+    truth = np.array([[1.0, 0.0], [1.3, 0.1], [1.1, 0.02]])
+    solution = solve_affine_graph(truth, [edge(truth, 1, 0)])
+    np.testing.assert_allclose(solution[:2], truth[:2], atol=1e-4)
+    assert np.isfinite(solution).all()
+
+
+def run_anchored(every: int, groups: int) -> tuple[np.ndarray, KeyframeAnchor, int]:
+    """log scale of truth -> running, relative to the start, of a spoiled stream."""
+    # strong outliers at a low resolution, so that a chain drifts within a few hundred frames
+    faults = LaboratoryFaults(noise=0.02, outliers=0.2, block=1)
+    regressor = laboratory(faults)
+    config = AlignmentConfig(overlap=4, keyframes=KeyframeConfig(every=every))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    logs, reports, index = [], 0, 0
+    for _ in range(groups):
+        size = session.next_group
+        images = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(size)])
+        aligned = estimate.align(session.push(images, config.overlap))
+        index += size
+        reports += anchor.push(images[-1], index - 1) is not None
+        logs.append(np.log(aligned.fit.scale / session.true_affine[0]))
+    return np.array(logs) - logs[0], anchor, reports
+
+
+def test_keyframes_hold_what_the_chain_loses():
+    chained, _, none = run_anchored(every=0, groups=250)
+    held, anchor, reports = run_anchored(every=5, groups=250)
+    assert none == 0 and reports == 49
+    rms_chained, rms_held = np.sqrt(np.mean(chained**2)), np.sqrt(np.mean(held**2))
+    assert rms_held < 0.03
+    assert rms_held < 0.6 * rms_chained
+    assert np.abs(np.diff(held)).max() < 0.05
+    # constant memory
+    assert len(anchor._keyframes) <= 4
+    assert len(anchor._windows) <= 8
+    assert anchor._keyframes[0].number == 4  # the first is kept
+
+
+def test_keyframes_are_forgotten_with_their_segment():
+    regressor = laboratory(LaboratoryFaults(outliers=0.0))
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=1))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    for index, images in ((0, 1), (1, 4), (5, 4)):
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(images)])
+        estimate.align(session.push(rgb, 8))
+        report = anchor.push(rgb[-1], index + images - 1)
+    assert report is not None and report.keyframes == 2 and report.fitted == 2
+    session.reset()
+    estimate.reset()
+    rgb = write_index(torch.zeros(3, *SIZE), 9)[None]
+    estimate.align(session.push(rgb, 8))
+    assert anchor.push(rgb[-1], 0) is None  # the first keyframe of the new segment
+
+
+def test_more_keyframes_than_a_window_holds_are_refused():
+    regressor = laboratory(LaboratoryFaults())
+    config = AlignmentConfig(keyframes=KeyframeConfig(count=20))
+    with pytest.raises(ConfigError, match=r"keyframes\.count: at most 16"):
+        KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), RunningEstimate(config))
+
+
+def joint_error(dilations: tuple[int, ...], overlap: int, count: int) -> np.ndarray:
+    """log scale of truth -> common frame over the windows of dilation 1."""
+    faults = LaboratoryFaults(noise=0.02, outliers=0.2, block=1)
+    regressor = laboratory(faults)
+    joint = JointAlignment(AlignmentConfig())
+    opened, windows = [], []
+    for window in run_windows(regressor, frames(count), overlap, dilations):
+        joint.add(window)
+        windows.append(window)
+    solution = joint.solve()
+    assert len(joint) == len(windows) == len(solution)
+    for number, window in enumerate(windows):
+        if window.dilation == 1:
+            truth = torch.stack([regressor.disparity_source(i) for i in window.indices])
+            # against the truth itself: a robust slope through the pixels without outliers
+            value = window.disparity * solution[number, 0] + solution[number, 1]
+            opened.append(robust_log_slope(value, truth))
+    return np.array(opened) - opened[0]
+
+
+def robust_log_slope(value: Tensor, truth: Tensor) -> float:
+    """log of the slope value = s * truth + t, from the middles of near and far pixels."""
+    low, high = torch.quantile(truth, 0.3), torch.quantile(truth, 0.8)
+    near, far = truth >= high, truth <= low
+    run = truth[near].median() - truth[far].median()
+    return float(torch.log((value[near].median() - value[far].median()) / run))
+
+
+def test_joint_solve_with_dilations_does_not_drift():
+    error = joint_error((1, 10, 25), 8, 400)
+    assert np.sqrt(np.mean(error**2)) < 0.03
+    assert abs(error[-10:].mean() - error[:10].mean()) < 0.02
+
+
+def test_joint_alignment_of_a_recording_end_to_end():
+    regressor = laboratory(LaboratoryFaults(noise=0.0, outliers=0.0, saturate=False))
+    config = AlignmentConfig()
+    result = dict(align_recording(regressor, lambda: frames(40), config, (1, 5)))
+    assert sorted(result) == list(range(40))
+    stacked = torch.stack([result[index] for index in range(40)])
+    truth = torch.stack([regressor.disparity_source(index) for index in range(40)])
+    slope, shift = np.polyfit(truth.numpy().ravel(), stacked.numpy().ravel(), 1)
+    torch.testing.assert_close(stacked, (slope * truth + shift).float(), atol=2e-4, rtol=0.0)
+    with pytest.raises(InputError, match="begin with 1"):
+        next(align_recording(regressor, lambda: frames(4), config, (10,)))
+
+
+def test_joint_memory_does_not_grow():
+    joint = JointAlignment(AlignmentConfig(), horizon=40)
+    sizes = []
+    for window in run_windows(laboratory(LaboratoryFaults()), frames(240), 8):
+        joint.add(window)
+        sizes.append(sum(s.values.nbytes for s in joint._recent))
+    assert max(sizes[40:]) == max(sizes[20:40])
+    assert joint.edges < 4 * len(joint)
+
+
+def test_joint_refuses_mismatched_windows():
+    joint = JointAlignment(AlignmentConfig())
+    with pytest.raises(InputError, match="expected a window"):
+        joint.add(Window((0, 1), torch.zeros(3, 8, 8)))
+    assert joint.solve().shape == (0, 2)
+
+
+def test_cross_fade_is_linear_over_the_overlap_and_holds_one_window():
+    first, second = torch.zeros(5, 2, 2), torch.ones(5, 2, 2)
+    out = dict(cross_fade([((0, 1, 2, 3, 4), first), ((2, 3, 4, 5, 6), second)]))
+    values = [float(out[index][0, 0]) for index in range(7)]
+    assert values == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_laboratory_session_keeps_the_contract():
+    regressor = LaboratoryRegressor(SyntheticDisparity(*SIZE), LaboratoryFaults())
+    session = regressor.open(*SIZE)
+    assert session.next_group == 1
+    rgb = torch.zeros(4, 3, *SIZE)
+    session.push(rgb[:1], 8)
+    state = session.snapshot()
+    preview = session.preview(rgb[:2], 8)
+    assert session.snapshot() == (state[0], state[1], state[2], session.true_affine)
+    assert preview.new == 2 and preview.first_index == 0
+    one = session.push(rgb, 8)
+    session.restore(state)
+    assert torch.equal(session.push(rgb, 8).disparity, one.disparity)
+    assert (one.first_index, one.overlap, one.new) == (0, 1, 4)
+    for _ in range(9):
+        group = session.push(rgb, 99)
+    assert group.overlap == regressor.spec.max_overlap
+    assert group.first_index + group.overlap == 1 + 4 * 9
+    session.reset()
+    assert session.next_group == 1
+
+
+@pytest.mark.parametrize("index", [0, 1, 5, 4097, (1 << 24) - 1])
+def test_index_mark_survives_eight_bits(index):
+    image = write_index(torch.rand(3, 6, 8), index)
+    assert read_index((image * 255.0).round().to(torch.uint8).float() / 255.0) == index
+
+
+def test_spoiled_share_and_map_are_what_they_say():
+    truth = SyntheticDisparity(60, 80)(0)[None].expand(20, 60, 80)
+    faults = LaboratoryFaults(noise=0.0, outliers=0.3, block=1, saturate=False)
+    disparity, (scale, shift) = spoil(truth, faults, 3)
+    right = ((disparity * scale + shift - truth).abs() < 1e-5).float().mean()
+    assert float(right) == pytest.approx(0.7, abs=0.01)
