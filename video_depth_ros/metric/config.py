@@ -50,6 +50,67 @@ class LidarConfig:
 
 
 @dataclass(frozen=True)
+class OdometryConfig:
+    """Triangulation of features over a baseline that odometry measures."""
+
+    features: int = parameter(300, "Features followed.", low=20, high=5000)
+    min_tracks: int = parameter(30, "Fewest features for a measurement.", low=8, high=5000)
+    min_baseline: float = parameter(0.05, "Smallest motion.", unit="m", low=1e-3, high=100.0)
+    min_parallax: float = parameter(
+        1.0, "Median parallax at which features are triangulated.", unit="deg", low=0.05, high=45.0
+    )
+    max_reprojection: float = parameter(
+        1.5, "Largest reprojection error of a feature.", unit="px", low=0.1, high=50.0
+    )
+    max_age: float = parameter(5.0, "Longest time a keyframe is kept.", unit="s", low=0.1)
+    sigma_pixel: float = parameter(
+        0.4, "Standard deviation of a feature's position.", unit="px", low=0.01, high=20.0
+    )
+    sigma_scale: float = parameter(
+        0.01, "Relative standard deviation of the odometer's distance.", low=0.0, high=1.0
+    )
+    sigma_position: float = parameter(
+        0.002, "Standard deviation of a position difference.", unit="m", low=0.0, high=10.0
+    )
+    sigma_rotation: float = parameter(
+        0.005, "Standard deviation of a rotation difference.", unit="rad", low=1e-6, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class InertialConfig:
+    """Visual-inertial alignment: a bootstrap and a sanity check, it needs acceleration."""
+
+    features: int = parameter(200, "Features followed.", low=20, high=5000)
+    min_tracks: int = parameter(30, "Fewest features between keyframes.", low=12, high=5000)
+    interval: float = parameter(0.2, "Time between keyframes.", unit="s", low=0.02, high=2.0)
+    keyframes: int = parameter(20, "Keyframes aligned together.", low=5, high=100)
+    gravity: float = parameter(9.81, "Strength of gravity.", unit="m/s^2", low=1.0, high=30.0)
+    max_gravity_error: float = parameter(
+        0.5, "Largest error of the gravity found freely.", unit="m/s^2", low=0.01, high=10.0
+    )
+    max_sigma: float = parameter(
+        0.1, "Largest relative standard deviation of an aligned scale.", low=0.005, high=0.5
+    )
+    max_ratio: float = parameter(
+        1.5,
+        "Largest ratio of the scales found by regressing vision on inertia and inertia on "
+        "vision; noise drives them apart.",
+        low=1.01,
+        high=10.0,
+    )
+    sigma_accelerometer: float = parameter(
+        0.01, "Noise density of the accelerometer.", unit="m/s^2/sqrt(Hz)", low=1e-6, high=10.0
+    )
+    sigma_bias: float = parameter(
+        0.1, "Standard deviation of the accelerometer's bias.", unit="m/s^2", low=1e-6, high=10.0
+    )
+    sigma_rotation: float = parameter(
+        0.003, "Standard deviation of a gyro rotation between keyframes.", unit="rad", low=1e-6
+    )
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """The robust fit of 1/Z = a d + b to the anchors of one frame."""
 
@@ -183,6 +244,8 @@ class ScaleConfig:
         80.0, "Depth beyond this is unknown.", unit="m", low=0.1, high=1e5, live=True
     )
     lidar: LidarConfig = group(LidarConfig)
+    odometry: OdometryConfig = group(OdometryConfig)
+    imu: InertialConfig = group(InertialConfig)
     fit: FitConfig = group(FitConfig)
     filter: FilterConfig = group(FilterConfig)
     local: LocalConfig = group(LocalConfig)

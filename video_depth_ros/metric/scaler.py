@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,9 +20,11 @@ from video_depth_ros.errors import InputError
 from video_depth_ros.frames import UNSCALED, MetricScale, ScaleState
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import ScaleConfig
-from video_depth_ros.metric.fit import fit_scale
+from video_depth_ros.metric.fit import ScaleFit, fit_scale
+from video_depth_ros.metric.inertial_source import InertialSource
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
 from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
+from video_depth_ros.metric.odometry import OdometrySource
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import ScaleReport, SourceRecord
 from video_depth_ros.metric.scale_filter import ScaleFilter
@@ -61,6 +64,8 @@ class MetricScaler:
         self.config = config
         self._filter = ScaleFilter(config.filter)
         self._spread = ResidualSpread()
+        self._odometry = OdometrySource(config.odometry)
+        self._inertial = InertialSource(config.imu)
         self._sources: dict[str, SourceRecord] = {}
         self._last_reject = ""
         self._reinitialised = 0
@@ -91,7 +96,11 @@ class MetricScaler:
             raise InputError("points", f"expected points [N, 3], got {list(points.shape)}")
         T = _rigid(T_camera_sensor)
         config = self.config.lidar
-        self._put("lidar", stamp_ns, lambda view: points_to_anchors(points, T, view, config))
+        self._put(
+            "lidar",
+            stamp_ns,
+            lambda view: points_to_anchors(points, self._moved(T, stamp_ns, view), view, config),
+        )
 
     def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
         """A depth image with gaps, registered to the camera's optical frame.
@@ -128,7 +137,7 @@ class MetricScaler:
         points = np.array([[distance, 0.0, 0.0]])
 
         def anchors(view: View) -> Anchors | Verdict:
-            found = points_to_anchors(points, T, view, config)
+            found = points_to_anchors(points, self._moved(T, stamp_ns, view), view, config)
             if isinstance(found, Verdict):
                 return found
             return dataclasses.replace(found, sigma=sigma * found.inverse_depth**2)
@@ -138,8 +147,19 @@ class MetricScaler:
     def add_odometry(
         self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray
     ) -> None:
-        """A metric pose of the robot."""
+        """A metric pose of the robot.
+
+        Args:
+            T_odom_base: float [4, 4], base in a fixed frame that does not jump.
+            stamp_ns: its stamp.
+            T_camera_base: float [4, 4], base to the camera's optical frame.
+
+        Raises:
+            InputError: ``transform`` when a transform is none.
+        """
+        pose, mounting = _rigid(T_odom_base), _rigid(T_camera_base)
         self._account("odometry").received += 1
+        self._odometry.add(pose, stamp_ns, mounting)  # also compensates motion, if no source
 
     def add_imu(
         self,
@@ -148,8 +168,25 @@ class MetricScaler:
         stamp_ns: int,
         T_camera_imu: np.ndarray,
     ) -> None:
-        """One inertial sample: [rad/s] and specific force [m/s^2] in the IMU's frame (REP-145)."""
+        """One inertial sample: [rad/s] and specific force [m/s^2] in the IMU's frame (REP-145).
+
+        Args:
+            angular_velocity, linear_acceleration: float [3].
+            stamp_ns: its stamp.
+            T_camera_imu: float [4, 4], IMU to the camera's optical frame.
+
+        Raises:
+            InputError: ``transform``, or ``imu`` when a number is not finite.
+        """
+        mounting = _rigid(T_camera_imu)
+        gyro = np.asarray(angular_velocity, dtype=np.float64).reshape(-1)
+        force = np.asarray(linear_acceleration, dtype=np.float64).reshape(-1)
+        if gyro.shape != (3,) or force.shape != (3,) or not np.isfinite([gyro, force]).all():
+            raise InputError(
+                "imu", "expected two finite vectors [3] from the IMU; check its driver"
+            )
         self._account("imu").received += 1
+        self._inertial.add(gyro, force, stamp_ns, mounting)
 
     def update(
         self,
@@ -174,8 +211,9 @@ class MetricScaler:
             self._filter.predict((stamp_ns - self._time_ns) * 1e-9)
         view = View(stamp_ns, disparity.detach().cpu().numpy(), camera)
         self._views.append(view)
-        fresh = self._take_measurements()
-        scale = self._publish(view, stamp_ns, fresh)
+        jumped = self._take_measurements()
+        jumped |= self._use_motion(view, rgb)
+        scale = self._publish(view, stamp_ns, jumped)
         self._correct(view, scale)
         self._time_ns = stamp_ns
         return scale
@@ -215,6 +253,8 @@ class MetricScaler:
         self._restart(None)
         self._filter.reset()
         self._pending.clear()
+        self._odometry.poses.clear()
+        self._inertial.samples.clear()
         self._time_ns = None
 
     def report(self, now_ns: int) -> ScaleReport:
@@ -260,6 +300,8 @@ class MetricScaler:
         self._relative_sigma = math.inf
         self._fused.clear()
         self._local = None
+        self._odometry.clear()
+        self._inertial.clear()
 
     def _take_measurements(self) -> bool:
         """Fit every waiting measurement whose frame is known; whether the scale may jump."""
@@ -282,6 +324,37 @@ class MetricScaler:
             jumped |= verdict is Verdict.REINITIALISED
         return jumped
 
+    def _use_motion(self, view: View, rgb: Tensor) -> bool:
+        """Features with odometry and with the IMU; whether the scale may jump."""
+        camera = view.camera
+        odometry = "odometry" in self.config.sources and len(self._odometry.poses) > 0
+        inertial = "imu" in self.config.sources and len(self._inertial.samples) > 0
+        if camera is None or not (odometry or inertial):
+            return False
+        image = cv2.cvtColor(rgb.cpu().numpy(), cv2.COLOR_RGB2GRAY)
+        verdict = None
+        if odometry:
+            anchors = self._odometry.anchors(image, camera, view.stamp_ns)
+            if isinstance(anchors, Verdict):
+                self._count("odometry", anchors)
+            elif anchors is not None:
+                verdict = self._fuse("odometry", view, anchors)
+        jumped = verdict is Verdict.REINITIALISED
+        if inertial:
+            fit = self._inertial.measure(image, view, camera)
+            if isinstance(fit, Verdict):
+                self._count("imu", fit)
+            elif fit is not None:
+                jumped |= self._filter_in("imu", view, fit) is Verdict.REINITIALISED
+        return jumped
+
+    def _moved(self, T_camera_sensor: np.ndarray, stamp_ns: int, view: View) -> np.ndarray:
+        """Sensor at its stamp to the camera at the frame's, where odometry tells the motion."""
+        if stamp_ns == view.stamp_ns:
+            return T_camera_sensor
+        motion = self._odometry.motion(stamp_ns, view.stamp_ns)
+        return T_camera_sensor if motion is None else motion @ T_camera_sensor
+
     def _view_of(self, stamp_ns: int) -> View | None:
         """The nearest frame; None when a nearer one is still to come."""
         newest = self._views[-1]
@@ -303,24 +376,31 @@ class MetricScaler:
         fit = fit_scale(
             d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
         )
+        verdict = self._filter_in(source, view, fit)
+        if self._filter.known and len(anchors):
+            fitted = self._filter.a * d + self._filter.b
+            residual = np.median(np.abs(fitted / anchors.inverse_depth - 1.0))
+            self._account(source).residual = float(residual)
+        if verdict in USABLE or verdict is Verdict.REINITIALISED:
+            if self._fused and self._fused[0].stamp_ns != view.stamp_ns:
+                self._fused.clear()
+            self._fused.append(_Fused(view.stamp_ns, anchors, d))
+        return verdict
+
+    def _filter_in(self, source: str, view: View, fit: ScaleFit) -> Verdict:
+        """Take a fit into the filter and account for it."""
         if fit.verdict in USABLE and not self._positive(view, fit.slope, fit.shift):
             fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
         verdict = self._filter.update(fit)
         record = self._account(source)
-        record.anchors, record.inlier_share = len(anchors), fit.inlier_share
-        record.innovation = self._filter.innovation
+        record.anchors, record.inlier_share = fit.n, fit.inlier_share
+        if fit.verdict in USABLE:
+            record.innovation = self._filter.innovation
         self._count(source, verdict)
         if verdict in USABLE or verdict is Verdict.REINITIALISED:
             record.used_ns = view.stamp_ns
             self._supported_ns = max(view.stamp_ns, self._supported_ns or 0)
-            if self._fused and self._fused[0].stamp_ns != view.stamp_ns:
-                self._fused.clear()
-            self._fused.append(_Fused(view.stamp_ns, anchors, d))
-        if self._filter.known and len(anchors):
-            fitted = self._filter.a * d + self._filter.b
-            record.residual = float(np.median(np.abs(fitted / anchors.inverse_depth - 1.0)))
-        if verdict is Verdict.REINITIALISED:
-            self._reinitialised += 1
+        self._reinitialised += verdict is Verdict.REINITIALISED
         return verdict
 
     def _positive(self, view: View, slope: float, shift: float) -> bool:

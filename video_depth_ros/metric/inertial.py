@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IMU to scale: the motion that vision sees up to scale meets the motion that the IMU feels.
+
+For keyframes 1, 2, 3 with velocities eliminated (Martinelli 2014; VINS-Mono, Qin et al. 2018)
+
+    a [(p3 - p2) / t23 - (p2 - p1) / t12]
+        = a [R2 alpha23 / t23 - R1 alpha12 / t12 + R1 beta12 + lever arm + g (t12 + t23) / 2].
+
+The left side is vision's, noisy; the bracket on the right is the IMU's, clean. Regressing the
+noisy side on the clean one gives a itself; the other way round the scale collapses silently to
+zero. |g| is enforced, the accelerometer's bias has a prior. Without acceleration a is not
+observable, and the answer is that word, not a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from video_depth_ros.metric.config import InertialConfig
+from video_depth_ros.metric.poses import rotation
+from video_depth_ros.metric.preintegration import Preintegrated
+
+_VISUAL_SIGMA_FLOOR = 1e-6
+_ITERATIONS = 8
+
+
+@dataclass(frozen=True)
+class VisualStep:
+    """What vision says of one pair of keyframes.
+
+    Attributes:
+        displacement: float64 [3], a times the camera's motion, in the camera at the first [-].
+        covariance: float64 [3, 3] of it.
+        rotation_error: float64 [3], small rotation w with R_true = R_gyro exp(w), camera frame.
+    """
+
+    displacement: np.ndarray
+    covariance: np.ndarray
+    rotation_error: np.ndarray
+
+
+@dataclass(frozen=True)
+class InertialScale:
+    """Result of an alignment.
+
+    Attributes:
+        a: scale [1/m per unit of disparity].
+        sigma: its standard deviation.
+        ratio: scale by regressing vision on inertia over the inverse of that of inertia on vision.
+        gravity: |g| found freely [m/s^2].
+        observable: whether all gates are passed.
+    """
+
+    a: float
+    sigma: float
+    ratio: float
+    gravity: float
+    observable: bool
+
+
+UNOBSERVABLE = InertialScale(math.nan, math.inf, math.inf, math.nan, False)
+
+
+def align(
+    steps: list[VisualStep],
+    inertial: list[Preintegrated],
+    T_imu_camera: np.ndarray,
+    config: InertialConfig,
+) -> InertialScale:
+    """Scale from consecutive pairs of keyframes, the end of each the start of the next.
+
+    Args:
+        steps, inertial: as many as there are pairs, three at least.
+        T_imu_camera: float64 [4, 4].
+        config: gravity, noise and gates.
+    """
+    if len(steps) < 4:
+        return UNOBSERVABLE
+    V, M, J, half, covariance = _triples(steps, inertial, T_imu_camera, config)
+    free = _free(V, M, half, covariance[0])
+    if free is None:
+        return UNOBSERVABLE
+    a, gravity_vector, ratio = free
+    gravity = float(np.linalg.norm(gravity_vector))
+    if not (a > 0.0 and abs(gravity - config.gravity) <= 3.0 * config.gravity):
+        return InertialScale(a, math.inf, ratio, gravity, False)
+    a, sigma, gravity_error = _constrained(V, M, J, half, covariance, a, gravity_vector, config)
+    observable = (
+        a > 0.0
+        and sigma <= config.max_sigma * a
+        and ratio <= config.max_ratio
+        and gravity_error <= config.max_gravity_error
+    )
+    return InertialScale(a, sigma, ratio, gravity, observable)
+
+
+def gyro_bias(
+    steps: list[VisualStep], inertial: list[Preintegrated], R_imu_camera: np.ndarray
+) -> np.ndarray:
+    """Bias of the gyroscope [rad/s], IMU frame: what its rotations lack against vision's."""
+    turned = sum((R_imu_camera @ step.rotation_error for step in steps), np.zeros(3))
+    seconds = sum(part.seconds for part in inertial)
+    used = sum((part.gyro_bias * part.seconds for part in inertial), np.zeros(3))
+    return (used + turned) / seconds
+
+
+def _triples(
+    steps: list[VisualStep],
+    inertial: list[Preintegrated],
+    T_imu_camera: np.ndarray,
+    config: InertialConfig,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """V [3K], M [3K], bias Jacobian [3K, 3], (t12 + t23)/2 [K], covariances of V and of M."""
+    R_ic, lever = T_imu_camera[:3, :3], T_imu_camera[:3, 3]
+    bias = gyro_bias(steps, inertial, R_ic)
+    R = [np.eye(3)]
+    for part in inertial:
+        R.append(R[-1] @ part.R @ rotation((part.gyro_bias - bias) * part.seconds))
+    K = len(steps) - 1
+    V, M, J, half = np.zeros(3 * K), np.zeros(3 * K), np.zeros((3 * K, 3)), np.zeros(K)
+    visual, felt = np.zeros((3 * K, 3 * K)), np.zeros((3 * K, 3 * K))
+    velocity = [
+        R[k] @ R_ic @ step.displacement / part.seconds
+        for k, (step, part) in enumerate(zip(steps, inertial, strict=True))
+    ]
+    for k in range(K):
+        one, two = inertial[k], inertial[k + 1]
+        at = slice(3 * k, 3 * k + 3)
+        V[at] = velocity[k + 1] - velocity[k]
+        arm = (R[k + 2] - R[k + 1]) @ lever / two.seconds - (R[k + 1] - R[k]) @ lever / one.seconds
+        M[at] = (
+            R[k + 1] @ two.alpha / two.seconds - R[k] @ (one.alpha / one.seconds - one.beta) + arm
+        )
+        J[at] = R[k + 1] @ two.J_alpha / two.seconds - R[k] @ (
+            one.J_alpha / one.seconds - one.J_beta
+        )
+        half[k] = 0.5 * (one.seconds + two.seconds)
+        felt[at, at] = np.eye(3) * config.sigma_accelerometer**2 * half[k]
+    for k, (step, part) in enumerate(zip(steps, inertial, strict=True)):
+        turn = R[k] @ R_ic / part.seconds
+        own = turn @ step.covariance @ turn.T + np.eye(3) * _VISUAL_SIGMA_FLOOR**2
+        # pair k is the end of triple k - 1 and the beginning of triple k
+        before, after = slice(3 * k - 3, 3 * k), slice(3 * k, 3 * k + 3)
+        if k > 0:
+            visual[before, before] += own
+        if k < K:
+            visual[after, after] += own
+        if 0 < k < K:
+            visual[before, after] -= own
+            visual[after, before] -= own
+    return V, M, J, half, (visual, felt)
+
+
+def _free(
+    V: np.ndarray, M: np.ndarray, half: np.ndarray, covariance: np.ndarray
+) -> tuple[float, np.ndarray, float] | None:
+    """a and gravity without constraint, and the ratio of the two regressions."""
+    W = np.linalg.inv(covariance)
+    G = np.kron(half[:, None], np.eye(3))
+    forth = np.column_stack([M, G])
+    back = np.column_stack([V, -G])
+    try:
+        x = np.linalg.solve(forth.T @ W @ forth, forth.T @ W @ V)
+        y = np.linalg.solve(back.T @ W @ back, back.T @ W @ M)
+    except np.linalg.LinAlgError:
+        return None
+    a, inverse_a = float(x[0]), float(y[0])
+    if a <= 0.0 or inverse_a <= 0.0:
+        return None
+    return a, x[1:] / a, 1.0 / (a * inverse_a)
+
+
+def _constrained(
+    V: np.ndarray,
+    M: np.ndarray,
+    J: np.ndarray,
+    half: np.ndarray,
+    covariance: tuple[np.ndarray, np.ndarray],
+    a: float,
+    gravity_vector: np.ndarray,
+    config: InertialConfig,
+) -> tuple[float, float, float]:
+    """Gauss-Newton in a, the direction of gravity and the bias.
+
+    Returns:
+        a, its standard deviation, and how far the specific force is from |g| unless the bias
+        makes up for it [m/s^2].
+    """
+    up = gravity_vector / np.linalg.norm(gravity_vector)
+    bias = np.zeros(3)
+    H = np.zeros((V.size, 6))
+    left = np.eye(6)
+    chi2 = 1.0
+    for _ in range(_ITERATIONS):
+        W = np.linalg.inv(covariance[0] + a * a * covariance[1])
+        basis = np.linalg.svd(up[None])[2][1:].T  # tangent plane, [3, 2]
+        inside = M + np.kron(half, config.gravity * up) + J @ bias
+        H[:, 0] = inside
+        H[:, 1:3] = a * config.gravity * np.kron(half[:, None], basis)
+        H[:, 3:] = a * J
+        error = V - a * inside
+        chi2 = max(1.0, float(error @ W @ error) / max(V.size - 6, 1))
+        prior = np.diag([0.0, 0.0, 0.0, *[1.0 / config.sigma_bias**2] * 3])
+        left = H.T @ W @ H / chi2 + prior
+        right = H.T @ W @ error / chi2 - prior @ np.concatenate([np.zeros(3), bias])
+        try:
+            step = np.linalg.solve(left, right)
+        except np.linalg.LinAlgError:
+            return a, math.inf, math.inf
+        a = max(a + float(step[0]), 0.2 * a)
+        up = up + basis @ step[1:3]
+        up /= np.linalg.norm(up)
+        bias = bias + step[3:]
+        if abs(step[0]) < 1e-7 * a:
+            break
+    sigma = math.sqrt(max(float(np.linalg.inv(left)[0, 0]), 0.0))
+    return a, sigma, float(np.linalg.norm(bias))
