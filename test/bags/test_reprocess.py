@@ -23,6 +23,7 @@ from video_depth_ros.config import apply_overrides
 from video_depth_ros.decoding import decode_depth
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, LaboratoryRegressor
+from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.preprocessing import cover_size
 from video_depth_ros.ros.node_config import DepthNodeConfig
 
@@ -273,6 +274,31 @@ def video_depth(monkeypatch):
     """The command with only the subcommand under test."""
     monkeypatch.setattr(command, "COMMANDS", ("reprocess",))
     return command.main
+
+
+def test_the_command_reports_what_it_did(robot_bag, tmp_path, video_depth, capsys, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda config: laboratory())
+    out, params = tmp_path / "out.db3", tmp_path / "params.yaml"
+    params.write_text("depth_node:\n  ros__parameters:\n    scale: {sources: [lidar]}\n")
+    arguments = ["reprocess", str(robot_bag), str(out), "--params", str(params)]
+    assert video_depth(arguments) == 0
+    printed = capsys.readouterr()
+    assert f"{out}: 9 images, 9 disparity and" in printed.out and not printed.err.strip()
+    assert video_depth(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    encoding = ["--set", "output.encoding=16UC1", "--overwrite"]
+    assert video_depth([*arguments, *encoding]) == 0
+    with Recording(out) as recording:
+        image = recording.first("/depth/image")
+        assert image.encoding == "16UC1"
+        assert np.nanmedian(decode_depth(*layout(image)) / wall_depth()) == pytest.approx(
+            1, abs=0.05
+        )
+    capsys.readouterr()
+    assert video_depth([*arguments, "--points-topic", "none", "--overwrite"]) == 0
+    assert "no metric depth: the scale stayed unknown" in capsys.readouterr().err
+    with Recording(out) as recording:
+        assert recording.of_kind(m.IMAGE) == ["/camera/image_raw", "/depth/disparity"]
 
 
 def _no_images(folder: Path) -> str:
