@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag1 import Writer as Writer1
@@ -20,7 +22,7 @@ from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import find_parts, is_rectified
 from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.decoding import decode_compressed
-from video_depth_ros.errors import RecordingError
+from video_depth_ros.errors import RecordingError, VideoDepthError
 
 from .samples import CAMERA, PERIOD, START, model_of, shared, write_robot
 
@@ -184,6 +186,34 @@ def test_truncated_bags_are_one_clear_error(tmp_path, name):
     with pytest.raises(RecordingError, match="cannot read") as caught, Recording(path) as bag:
         list(bag.messages())
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def small_bags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    for suffix in ("mcap", "db3"):
+        write_images(folder / f"small.{suffix}", "/camera/image_raw")
+    return folder
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(["mcap", "db3"]), st.randoms(use_true_random=False))
+def test_damage_of_any_kind_is_read_or_named(small_bags, suffix, random):
+    """Bytes changed and the end cut off anywhere: no error but our own comes out."""
+    data = bytearray((small_bags / f"small.{suffix}").read_bytes())
+    for _ in range(random.randrange(30)):
+        data[random.randrange(len(data))] = random.randrange(256)
+    if random.random() < 0.3:
+        del data[random.randrange(len(data)) :]
+    damaged = small_bags / f"damaged.{suffix}"
+    damaged.write_bytes(data)
+    try:
+        with Recording(damaged) as recording:
+            find_parts(recording)
+            for received in recording.messages():
+                recording.decode(received)
+    except VideoDepthError as error:
+        assert "\n" not in str(error) and str(damaged) in str(error)
 
 
 def test_damage_in_the_middle_is_found_while_reading(tmp_path):

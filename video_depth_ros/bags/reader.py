@@ -64,21 +64,21 @@ class Recording:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with self._named_failure():
-            reader = AnyReader(
-                _files(self.path), default_typestore=get_typestore(Stores.ROS2_HUMBLE)
-            )
-            reader.open()
-        self._reader = reader
-        self._types = MessageTypes(reader)
-        self._open = True
         self.topics: dict[str, Topic] = {}
         self._connections: dict[str, list[Connection]] = {}
-        for connection in reader.connections:
-            self._connections.setdefault(connection.topic, []).append(connection)
-        for name, connections in sorted(self._connections.items()):
-            count = sum(c.msgcount for c in connections)
-            self.topics[name] = Topic(name, self._types.kind(connections[0]), count)
+        with self._named_failure():
+            self._reader = AnyReader(
+                _files(self.path), default_typestore=get_typestore(Stores.ROS2_HUMBLE)
+            )
+            self._reader.open()
+        self._open = True
+        self._types = MessageTypes(self._reader)
+        try:
+            with self._named_failure():
+                self._list_topics()
+        except RecordingError:
+            self.close()
+            raise
 
     def __enter__(self) -> Recording:
         return self
@@ -169,6 +169,13 @@ class Recording:
         """Message definition (ROS 2) and its hash, for copying a topic."""
         with self._named_failure():
             return self._types.definition(connection)
+
+    def _list_topics(self) -> None:
+        for connection in self._reader.connections:
+            self._connections.setdefault(connection.topic, []).append(connection)
+        for name, connections in sorted(self._connections.items()):
+            count = sum(c.msgcount for c in connections)
+            self.topics[name] = Topic(name, self._types.kind(connections[0]), count)
 
     def _select(self, topics: Collection[str] | None) -> list[Connection]:
         if topics is None:
