@@ -38,8 +38,8 @@ def test_nothing_to_fit_on_is_said():
         SpatialFit("ramp", 4, 4).disparity()
 
 
-# Figures of a separate calculation that this project was given. Here: 0.3756 and 0.2537 as means of
-# frames, 0.3751 and 0.2533 over all pixels at once.
+# Figures of a separate calculation that this project was given. Here: 0.3756 and 0.2537 as means
+# of frames, 0.3751 and 0.2533 over all pixels at once.
 @pytest.mark.parametrize(
     ("name", "format_name", "expected"),
     [("kitti_sfnd_40f", "kitti_raw", 0.375), ("7scenes_redkitchen_60f", "seven_scenes", 0.253)],

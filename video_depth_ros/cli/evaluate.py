@@ -8,24 +8,21 @@ import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from video_depth_ros.bags.formats.base import SourceOptions
-from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
 from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.evaluation.protocols import PROTOCOLS
-from video_depth_ros.evaluation.report import Evaluation
-from video_depth_ros.evaluation.runner import (
-    PIPELINE,
-    EvaluationOptions,
-    evaluate_video,
-)
 from video_depth_ros.evaluation.videos import FORMATS, Video, find_videos, simulated_videos
-from video_depth_ros.regressors.registry import load
+
+if TYPE_CHECKING:
+    from video_depth_ros.config import PipelineConfig
+    from video_depth_ros.evaluation.report import Evaluation
 
 _COLUMNS = {
     "abs_rel": "AbsRel",
@@ -35,7 +32,7 @@ _COLUMNS = {
     "static_flicker": "static fl.",
     "temporal_alignment_error": "TAE",
     "scale_drift": "drift",
-    "boundary_f1": "bound. F1",
+    "boundary_f1": "edge F1",
     "coverage": "coverage",
 }
 
@@ -115,6 +112,11 @@ def run(args: argparse.Namespace) -> int:
         RecordingError: a source that cannot be used.
     """
     _check(args)
+    # torch and what needs it come only now: --help shall be quick
+    from video_depth_ros.evaluation.report import Evaluation
+    from video_depth_ros.evaluation.runner import EvaluationOptions, evaluate_video
+    from video_depth_ros.regressors.registry import load
+
     config = _config(args)
     options = EvaluationOptions(config, args.metric, args.metric_points)
     console = Console()
@@ -173,6 +175,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace) -> PipelineConfig:
+    from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
+
     config = load_yaml(PipelineConfig(), args.config) if args.config else PipelineConfig()
     named = {
         "regressor.name": args.regressor,
@@ -210,7 +214,7 @@ def _videos_table(evaluation: Evaluation) -> Table:
 
 
 def _methods_table(evaluation: Evaluation) -> Table:
-    rows = {PIPELINE: evaluation.mean(), **evaluation.baselines()}
+    rows = {"pipeline": evaluation.mean(), **evaluation.baselines()}
     table = _table("method", [*rows.values()], "mean, with baselines")
     for name, row in rows.items():
         _add(table, name, row)
@@ -218,15 +222,24 @@ def _methods_table(evaluation: Evaluation) -> Table:
 
 
 def _table(first: str, rows: list[dict[str, float]], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(first)
-    for name, label in _COLUMNS.items():
-        if any(name in row for row in rows):
-            table.add_column(label, justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name in _shown(rows):
+        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
     return table
 
 
+def _shown(rows: list[dict[str, float]]) -> list[str]:
+    """The columns that say something, few enough for 80 characters."""
+    found = [name for name in _COLUMNS if any(name in row for row in rows)]
+    if all(row.get("coverage", 1.0) == 1.0 for row in rows):
+        found = [name for name in found if name != "coverage"]
+    if "flicker" in found:  # with truth the better measure
+        found = [name for name in found if name != "static_flicker"]
+    return found
+
+
 def _add(table: Table, label: str, row: dict[str, float]) -> None:
-    shown = [str(column.header) for column in table.columns[1:]]
-    keys = {label: name for name, label in _COLUMNS.items()}
-    table.add_row(label, *[f"{row[keys[h]]:.4f}" if keys[h] in row else "" for h in shown])
+    names = {text: name for name, text in _COLUMNS.items()}
+    shown = [names[str(column.header)] for column in table.columns[1:]]
+    table.add_row(label, *[f"{row[name]:.4f}" if name in row else "" for name in shown])

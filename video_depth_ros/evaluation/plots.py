@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from video_depth_ros.evaluation.runner import PIPELINE, Picture, VideoResult
 
@@ -28,10 +29,12 @@ def over_time(result: VideoResult) -> bytes | None:
         style = {"color": _COLOURS[name], "lw": 1.4 if name == PIPELINE else 0.9}
         error.plot(values["abs_rel"], label=name, **style)
         scale.plot(np.exp(values["log_scale"]), label=name, **style)
-    error.set(xlabel="frame", ylabel="AbsRel", ylim=(0, None))
+    error.set(xlabel="frame", ylabel="AbsRel", ylim=(0, 1.05 * error.get_ylim()[1]))
     scale.set(xlabel="frame", ylabel="median truth / prediction")
     scale.axhline(1.0, color="#999999", lw=0.6)
     error.legend(fontsize=7)
+    for axis in (error, scale):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
 
 

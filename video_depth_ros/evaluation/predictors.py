@@ -113,7 +113,8 @@ class PerFramePredictor:
         image, session = self._images.take(frame.rgb)
         session.reset()
         with torch.inference_mode():
-            group = session.preview(image[None], 0)
+            run = session.push if session.next_group == 1 else session.preview
+            group = run(image[None], 0)
         yield index, group.disparity[-1].float().cpu().numpy()
 
     def flush(self) -> Maps:

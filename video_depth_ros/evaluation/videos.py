@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,15 +19,14 @@ from video_depth_ros.bags.sequences import detect_format, open_sequence
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
-from video_depth_ros.evaluation.readers.bonn import Bonn
-from video_depth_ros.evaluation.readers.nyuv2 import NyuV2
-from video_depth_ros.evaluation.readers.recording import RosRecording
-from video_depth_ros.evaluation.readers.scannet import ScanNet
-from video_depth_ros.evaluation.readers.simulated import Simulated
-from video_depth_ros.evaluation.readers.sintel import Sintel
 
-_READERS: dict[str, Any] = {
-    reader.format: reader for reader in (ScanNet, Bonn, Sintel, NyuV2, RosRecording)
+# Layouts that only evaluation reads: format -> "module:class", imported when asked for.
+_READERS = {
+    "scannet": "video_depth_ros.evaluation.readers.scannet:ScanNet",
+    "bonn": "video_depth_ros.evaluation.readers.bonn:Bonn",
+    "sintel": "video_depth_ros.evaluation.readers.sintel:Sintel",
+    "nyuv2": "video_depth_ros.evaluation.readers.nyuv2:NyuV2",
+    "bag": "video_depth_ros.evaluation.readers.recording:RosRecording",
 }
 FORMATS = tuple(dict.fromkeys((*IMPORT_FORMATS, *_READERS)))
 _MAX_DEPTH = 5  # folders below a data-set root in which sequences are looked for
@@ -112,7 +112,7 @@ def find_videos(
         raise RecordingError(
             f"unknown format {format_name!r}; expected one of {', '.join(FORMATS)}"
         )
-    name = format_name or ("bag" if RosRecording.matches(source) else detect_format(source))
+    name = format_name or ("bag" if _matches("bag", source) else detect_format(source))
     wanted = protocol_of(protocol or (name if name in PROTOCOLS else "default"))
     paths = recordings_under(source, name)
     if not paths:
@@ -140,6 +140,8 @@ def simulated_videos(
     seed: int, videos: int, frames: int, height: int, width: int, split: str
 ) -> Iterator[Video]:
     """Clips of the simulation with seeds ``seed`` .. ``seed + videos - 1``."""
+    from video_depth_ros.evaluation.readers.simulated import Simulated
+
     for number in range(seed, seed + videos):
         clip = Simulated(number, frames, height, width, split)
         yield Video(f"{split}_{number:04d}", clip, protocol_of("simulated"))
@@ -147,7 +149,7 @@ def simulated_videos(
 
 def _matches(format_name: str, path: Path) -> bool:
     if format_name in _READERS:
-        return bool(_READERS[format_name].matches(path))
+        return bool(_reader(format_name).matches(path))
     try:
         return detect_format(path) == format_name
     except RecordingError:
@@ -156,6 +158,11 @@ def _matches(format_name: str, path: Path) -> bool:
 
 def _open(format_name: str, path: Path, options: SourceOptions | None) -> Sequence:
     if format_name in _READERS:
-        reader: Sequence = _READERS[format_name](path, options)
-        return reader
+        sequence: Sequence = _reader(format_name)(path, options)
+        return sequence
     return open_sequence(format_name, path, options)
+
+
+def _reader(format_name: str) -> Any:
+    module, name = _READERS[format_name].split(":")
+    return getattr(importlib.import_module(module), name)
