@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="needs rclpy: a ROS 2 installation or pip's 
 
 sys.path.insert(0, str(Path(__file__).parent))  # for robot.py
 
-from robot import Robot, own_domain  # noqa: E402
+from robot import Robot, own_domain
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 

@@ -17,9 +17,13 @@ import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
@@ -147,9 +151,7 @@ class Robot:
         topics = list(self.received)
         self.wait(lambda: all(self.node.count_publishers(topic) for topic in topics))
         self.wait(
-            lambda: all(
-                int(self.value("output", f"{topic}.subscribers") or 0) for topic in topics
-            )
+            lambda: all(int(self.value("output", f"{topic}.subscribers") or 0) for topic in topics)
         )
 
     def wait(self, done: Callable[[], Any], timeout: float = 30.0, what: str = "") -> None:
@@ -164,6 +166,10 @@ class Robot:
                 }
                 raise AssertionError(f"waited in vain {what}: {counts} {states} {values}")
             self._executor.spin_once(timeout_sec=0.02)
+
+    def wait_for(self, topic: str, stamp_ns: int) -> None:
+        """Until the output with this stamp has come."""
+        self.wait(lambda: stamp_ns in self.stamps(topic), what=f"for {stamp_ns} on {topic}")
 
     def status(self, part: str) -> Any:
         """Newest diagnostic status of one part of the node."""
@@ -214,11 +220,12 @@ class Robot:
 
     def send_points(self, points: np.ndarray) -> None:
         """A cloud as LiDAR drivers send it: 22-byte points with intensity and ring between."""
+        offsets = {"x": 0, "y": 4, "z": 8, "intensity": 16}
         kind = np.dtype(
             {
-                "names": ["x", "y", "z", "intensity"],
+                "names": list(offsets),
                 "formats": ["<f4"] * 4,
-                "offsets": [0, 4, 8, 16],
+                "offsets": list(offsets.values()),
                 "itemsize": 22,
             }
         )
@@ -229,8 +236,8 @@ class Robot:
         message.header = conversions.header_of(self.stamp_ns, "lidar")
         message.row_step = 22 * len(points)
         message.fields = [
-            PointField(name=name, offset=kind.fields[name][1], datatype=FLOAT32, count=1)
-            for name in kind.names
+            PointField(name=name, offset=offset, datatype=FLOAT32, count=1)
+            for name, offset in offsets.items()
         ]
         message.data.frombytes(packed.tobytes())
         self.points.publish(message)
@@ -246,6 +253,37 @@ class Robot:
                 self.send_points(lidar_points(scene() if grey is None else grey))
             self.send(message)
         return stamps
+
+    def sparse_publisher(self) -> Publisher:
+        return self.node.create_publisher(Image, "sparse_depth", 10)
+
+    def sparse_depth(self) -> Image:
+        """Depth in millimetres at every fourth pixel, of the newest image."""
+        depth = np.full(scene().shape, np.nan, np.float32)
+        depth[::4, ::4] = true_depth(scene())[::4, ::4]
+        header = conversions.header_of(self.stamp_ns, FRAME)
+        return conversions.depth_message(header, depth, "16UC1")
+
+    def service(self, kind: Any, name: str) -> Client:
+        """A client of one of the node's own services."""
+        client = self.node.create_client(kind, f"/depth_node/{name}")
+        self.wait(client.service_is_ready)
+        return client
+
+    def call(self, client: Client, request: Any) -> Any:
+        future = client.call_async(request)
+        self.wait(future.done, what=f"for {client.srv_name}")
+        return future.result()
+
+    def set_parameter(self, *names_and_values: Any) -> str:
+        """Set parameters together; the reason why they were refused, or empty."""
+        pairs = zip(names_and_values[::2], names_and_values[1::2], strict=True)
+        request = SetParametersAtomically.Request()
+        request.parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in pairs]
+        client = self.service(SetParametersAtomically, "set_parameters_atomically")
+        result = self.call(client, request).result
+        self.node.destroy_client(client)
+        return "" if result.successful else str(result.reason)
 
     def stamps(self, topic: str) -> list[int]:
         """Stamps of everything received on a topic."""

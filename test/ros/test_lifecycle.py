@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import numpy as np
-from robot import CAMERA, FRAME, Robot, scene, true_depth
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from robot import FRAME, Robot, scene, true_depth
+from std_srvs.srv import Trigger
 
 from video_depth_ros.ros import conversions
+from video_depth_ros.ros.node_process import NodeProcessError
 
 
 def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None:
@@ -18,7 +22,8 @@ def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None
                 messages.clear()
             robot.drive(1 + 4, lidar=True)
             stamps = robot.drive(8, lidar=True)
-            robot.wait(lambda: stamps[-1] in robot.stamps("depth/points"))
+            robot.wait_for("depth/points", stamps[-1])
+            robot.wait_for("depth/image", stamps[-1])
             assert set(stamps) <= set(robot.stamps("depth/image"))
             image = robot.received["depth/image"][-1]
             assert image.header.frame_id == FRAME
@@ -33,3 +38,154 @@ def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None
             assert node.state() == "unconfigured"
         assert node.close() == 0
         assert "Traceback" not in node.final_output
+
+
+def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
+    robot.listen("depth/image", "depth/disparity")
+    with robot.start() as node:
+        reset = robot.service(Trigger, "reset")
+        assert not robot.call(reset, Trigger.Request()).success
+        assert node.transition("activate") is False  # unconfigured: there is no such transition
+        assert "not possible" in node.output()
+        robot.activate(node)
+        robot.drive(9, lidar=True)
+        robot.wait(lambda: robot.value("scale", "state") == "metric")
+        assert robot.call(reset, Trigger.Request()).success
+        robot.wait(lambda: robot.value("scale", "state") == "unscaled")
+        robot.wait(lambda: robot.value("inference", "last_reset") == "service ~/reset")
+
+        assert "out of range" in robot.set_parameter("input.timeout", 0.0)
+        assert "active" in robot.set_parameter("regressor.device", "cpu")
+        assert "one of 32FC1, 16UC1" in robot.set_parameter("output.encoding", "64FC1")
+        assert "min_depth < max_depth" in robot.set_parameter(
+            "scale.max_depth", 0.1, "scale.min_depth", 0.2
+        )
+        assert robot.set_parameter("output.encoding", "16UC1") == ""
+        stamps = robot.drive(8, lidar=True)
+        robot.wait(lambda: stamps[-2] in robot.stamps("depth/image"))
+        image = robot.received["depth/image"][-1]
+        assert image.encoding == "16UC1"
+        np.testing.assert_allclose(conversions.depth_of(image), true_depth(scene()), rtol=0.05)
+
+        node.require("deactivate")
+        assert "unit quaternion" in robot.set_parameter("extrinsics.points", [0.0] * 6 + [2.0])
+        assert robot.set_parameter("stream.latency", "frame") == ""
+        robot.activate(node)
+        stamps = robot.drive(3)
+        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+
+
+def test_the_cloud_is_the_depth_back_projected_and_readable_by_sensor_msgs_py(
+    robot: Robot,
+) -> None:
+    robot.listen("depth/image", "depth/camera_info", "depth/points", "depth/sigma")
+    with robot.start() as node:
+        robot.activate(node)
+        robot.drive(5, lidar=True)
+        stamps = robot.drive(8, lidar=True)
+        for topic in list(robot.received):
+            robot.wait_for(topic, stamps[-1])
+        cloud = robot.received["depth/points"][-1]
+        stamp = conversions.stamp_of(cloud)
+        image, info, sigma = (
+            next(m for m in robot.received[topic] if conversions.stamp_of(m) == stamp)
+            for topic in ("depth/image", "depth/camera_info", "depth/sigma")
+        )
+        assert (cloud.point_step, cloud.row_step) == (16, 16 * cloud.width)
+        assert (cloud.height, cloud.width) == (image.height, image.width)
+        depth = conversions.depth_of(image)
+        v, u = np.mgrid[0 : image.height, 0 : image.width]
+        expected = np.stack(  # depth_image_proc's formula on the published camera_info
+            [(u - info.k[2]) * depth / info.k[0], (v - info.k[5]) * depth / info.k[4], depth], 2
+        ).reshape(-1, 3)
+        expected = expected[np.isfinite(expected).all(axis=1)]
+        np.testing.assert_allclose(conversions.points_of(cloud), expected, atol=1e-4)
+        assert (conversions.depth_of(sigma)[np.isfinite(depth)] > 0).all()
+        point_cloud2 = pytest.importorskip("sensor_msgs_py.point_cloud2", reason="ROS only")
+        theirs = point_cloud2.read_points_numpy(cloud, ["x", "y", "z"], skip_nans=True)
+        np.testing.assert_array_equal(theirs, conversions.points_of(cloud))
+
+
+def test_depth_is_withheld_until_the_scale_is_known_and_one_line_says_how(robot: Robot) -> None:
+    robot.listen("depth/image", "depth/points", "depth/disparity", "depth/image_color")
+    with robot.start() as node:
+        robot.activate(node)
+        robot.drive(9)
+        robot.wait(lambda: len(robot.received["depth/image_color"]) == 9)
+        assert not robot.received["depth/image"] and not robot.received["depth/points"]
+        assert node.output().count("no metric scale yet") == 1
+        assert robot.received["depth/image_color"][-1].encoding == "rgb8"
+
+
+def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:
+    with robot.start() as node:
+        robot.activate(node)
+        robot.drive(5)
+        robot.wait(lambda: robot.count("unsubscribed") == 5)
+        assert robot.value("inference", "frames") == "0"
+        assert robot.count("used") == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"regressor__weights": "missing"}, "/nowhere/brightness.pt"),
+        ({"regressor__name": "brigthness"}, "brightness"),
+    ],
+)
+def test_a_network_that_cannot_be_loaded_fails_to_configure_by_name(
+    robot: Robot, parameters: dict[str, str], said: str
+) -> None:
+    with robot.start(**parameters) as node:
+        assert node.transition("configure") is False
+        assert node.state() == "unconfigured"
+        assert said in node.output()
+        assert "Traceback" not in node.output()
+        assert robot.set_parameter("regressor.weights", "") == ""
+        assert robot.set_parameter("regressor.name", "brightness") == ""
+        assert node.transition("configure") is True
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("not_finite", "regressor"), ("memory", "out_of_memory")]
+)
+def test_a_network_that_keeps_failing_deactivates_the_node(
+    robot: Robot, fault: str, reason: str
+) -> None:
+    robot.listen("depth/disparity")
+    with robot.start(regressor__weights=fault, stream__latency="frame") as node:
+        robot.activate(node)
+        for _ in range(3):
+            robot.send(robot.frame())
+        robot.wait(lambda: robot.state() == "inactive")
+        assert node.state() == "inactive"
+        assert robot.count(f"dropped.{reason}") == 3
+        assert robot.status("inference").level == DiagnosticStatus.ERROR
+        assert not robot.received["depth/disparity"]
+        node.require("cleanup")
+
+
+def test_a_lost_device_ends_the_process_with_an_error_status(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    node = robot.start(regressor__weights="lost")
+    robot.activate(node)
+    robot.image.publish(robot.frame())
+    robot.wait(lambda: node.process.poll() is not None)
+    assert node.close() == 1
+
+
+def test_an_unknown_parameter_ends_the_start_with_the_nearest_names(robot: Robot) -> None:
+    with pytest.raises(NodeProcessError) as error:
+        robot.start(scale__max_dept=3.0).wait_until(lambda: False, 30.0, "ended")
+    assert "status 2" in str(error.value)
+    assert "unknown parameter 'scale.max_dept'; did you mean scale.max_depth" in str(error.value)
+
+
+def test_an_interrupt_in_the_middle_of_the_stream_ends_the_process_cleanly(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    node = robot.start()
+    robot.activate(node)
+    robot.drive(6)
+    robot.image.publish(robot.frame())
+    assert node.close() == 0
+    assert "Traceback" not in node.final_output

@@ -67,7 +67,7 @@ class Decimator:
             old = interval if self._period is None else self._period
             self._period = old + 0.1 * (interval - old)
         self._last = now
-        self._credit = min(self._credit + self.share, 1.0 + 1e-9)
+        self._credit += self.share
         if self._credit < 1.0:
             return False
         self._credit -= 1.0

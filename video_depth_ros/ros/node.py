@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
@@ -44,6 +45,7 @@ from video_depth_ros.ros.transforms import Transforms, tf_source
 from video_depth_ros.ros.worker import Worker
 from video_depth_ros.settings import leaves
 
+RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 _JOIN_SECONDS = 4.0  # launch sends SIGTERM five seconds after SIGINT
@@ -75,6 +77,7 @@ class DepthNode(LifecycleNode):
         # a steady clock: diagnostics must also come while simulated time stands still
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self._create_timer()
+        self._answer_impossible_transitions()
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -246,6 +249,22 @@ class DepthNode(LifecycleNode):
             self.get_logger().error(f"deactivated, the network keeps failing: {reason}")
             self.trigger_deactivate()
 
+    def _answer_impossible_transitions(self) -> None:
+        """rclpy raises for a transition that the state does not have, and never answers; the
+        caller would wait for ever. Answer that it failed."""
+        change_state = self._service_change_state.callback
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except RCLError as error:
+                wanted = request.transition.label or request.transition.id
+                self.get_logger().error(f"transition {wanted} is not possible now: {error}")
+                response.success = False
+                return response
+
+        self._service_change_state.callback = answer
+
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Service ~/reset: start window, running estimate and metric scale anew."""
         response.success = self._worker is not None and self._active_since is not None
@@ -311,8 +330,8 @@ def _fixed(config: DepthNodeConfig) -> dict[str, Any]:
 
 
 def spin(node: DepthNode) -> None:
-    """Execute callbacks until the context ends. A callback that raises (an impossible transition
-    does, in rclpy) is logged and does not end the node."""
+    """Execute callbacks until the context ends. A callback that raises is logged and does not end
+    the node."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     throttle = Throttle()

@@ -46,7 +46,7 @@ class BrightnessSession:
         return group
 
     def preview(self, rgb: Tensor, overlap: int) -> DisparityGroup:
-        if self._fault == "nan":
+        if self._fault == "not_finite":
             rgb = torch.full_like(rgb, torch.nan)
         if self._fault == "memory":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queues between callbacks and worker, and the even decimation."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from video_depth_ros.ros.handover import Counters, Decimator, Handover
+
+
+def accepted(decimator: Decimator, period: float, frames: int, cost: float) -> np.ndarray:
+    """Indices of the images that are used, when every used one costs ``cost`` seconds."""
+    used = []
+    for index in range(frames):
+        if decimator.accept(100.0 + index * period):
+            used.append(index)
+            decimator.spent(cost)
+    return np.array(used)
+
+
+@settings(max_examples=40, deadline=None)
+@given(load=st.floats(0.05, 12.0), period=st.floats(0.005, 0.2))
+def test_images_are_left_out_evenly_and_never_more_are_used_than_fit(
+    load: float, period: float
+) -> None:
+    used = accepted(Decimator(), period, 600, load * period)
+    spacing = np.diff(used[used > 200])
+    assert spacing.max() - spacing.min() <= 1  # one camera period
+    assert spacing.mean() >= load
+    assert spacing.mean() <= max(1.0, 1.1 * load)
+
+
+def test_groups_whose_last_image_costs_everything_are_averaged() -> None:
+    decimator = Decimator()
+    used = []
+    for index in range(400):
+        if decimator.accept(index * 0.1):
+            used.append(index)
+            decimator.spent(0.8 if len(used) % 4 == 0 else 0.0)  # 0.2 s per image
+    spacing = np.diff(used[-60:])
+    assert set(spacing) <= {2, 3}
+
+
+def test_the_first_costly_images_do_not_throttle_the_stream() -> None:
+    decimator = Decimator()
+    for index in range(5):
+        decimator.accept(index * 0.1)
+        decimator.spent(30.0)
+    assert decimator.share == 1.0
+
+
+def test_max_rate_is_kept() -> None:
+    assert len(accepted(Decimator(max_rate=10.0), 1 / 30, 900, 0.0)) == pytest.approx(300, abs=15)
+
+
+def test_the_newest_images_win() -> None:
+    counters = Counters()
+    handover = Handover(counters)
+    handover.capacity, handover.open = 3, True
+    for number in range(10):
+        handover.offer_frame(number)
+    frames = []
+    while (batch := handover.take(0.0)) is not None and batch.frame is not None:
+        frames.append(batch.frame)
+    assert frames == [7, 8, 9]
+    assert counters.snapshot() == {"overload": 7}
+
+
+def test_measurements_come_with_the_image_that_they_precede_and_are_bounded() -> None:
+    counters = Counters()
+    handover = Handover(counters)
+    handover.open = True
+    for number in range(25):
+        handover.offer("points", number)
+    handover.offer("imu", "a")
+    handover.offer_frame("image")
+    batch = handover.take(0.0)
+    assert batch is not None and batch.frame == "image"
+    assert batch.measurements == [*(("points", n) for n in range(5, 25)), ("imu", "a")]
+    assert counters.snapshot() == {"points_overload": 5}
+
+
+def test_closed_for_input_everything_but_camera_info_is_left() -> None:
+    counters = Counters()
+    handover = Handover(counters)
+    handover.offer("points", 1)
+    handover.offer("camera_info", 2)
+    handover.offer_frame(3)
+    handover.command(lambda: None)
+    batch = handover.take(0.0)
+    assert batch is not None and batch.frame is None
+    assert batch.measurements == [("camera_info", 2)] and len(batch.commands) == 1
+    assert counters.snapshot() == {"inactive": 1}
+
+
+def test_close_wakes_the_worker() -> None:
+    handover = Handover(Counters())
+    results: list[object] = []
+    worker = threading.Thread(target=lambda: results.append(handover.take(60.0)))
+    worker.start()
+    handover.close()
+    worker.join(10.0)
+    assert results == [None]
