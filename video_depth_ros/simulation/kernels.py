@@ -687,8 +687,14 @@ def _edge(color, first, y, x, v, u):
 
 
 @jit
-def smooth_tiles(scene, sun, above, rays, pose, far, salt, color, first, start, stop, step):
-    """Anti-alias silhouettes: two more samples where a neighbour shows another primitive."""
+def smooth_tiles(
+    scene, sun, above, rays, pose, far, salt, before, color, first, start, stop, step
+):
+    """Anti-alias silhouettes: two more samples where a neighbour shows another primitive.
+
+    Edges are sought in ``before``, an untouched copy of the colours, so that the result does not
+    depend on the order of the tiles.
+    """
     height, width = rays.shape[0], rays.shape[1]
     columns = (width + TILE - 1) // TILE
     prims, materials, textures = scene.primitives, scene.materials, scene.textures
@@ -707,8 +713,8 @@ def smooth_tiles(scene, sun, above, rays, pose, far, salt, color, first, start, 
                 ya, yb = max(y - 1, 0), min(y + 1, height - 1)
                 xa, xb = max(x - 1, 0), min(x + 1, width - 1)
                 if not (
-                    _edge(color, first, y, x, ya, x) or _edge(color, first, y, x, yb, x)
-                    or _edge(color, first, y, x, y, xa) or _edge(color, first, y, x, y, xb)
+                    _edge(before, first, y, x, ya, x) or _edge(before, first, y, x, yb, x)
+                    or _edge(before, first, y, x, y, xa) or _edge(before, first, y, x, y, xb)
                 ):  # fmt: skip
                     continue
                 if count < 0:

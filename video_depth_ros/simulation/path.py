@@ -243,18 +243,21 @@ def make_path(
     if style == "static" and world.name == "street":
         draw = _vehicle
     spacing = 0.2 if style != "vehicle" else 0.4
+    # First paths that really move, then the same squeezed towards their start.
+    rounds = ((0.0,),) if style == "static" else ((1.0, 0.4), (0.1, 0.0))
+    if style == "vehicle" and world.name == "street":
+        rounds = ((1.0,),)  # a car that hardly moves is drawn as such, not squeezed
     best, best_gap = None, -np.inf
-    for _ in range(24):
-        knots = draw(world, rng, seconds, spacing)
-        for shrink in (1.0, 0.4, 0.1, 0.0) if style != "static" else (0.0,):
-            path = Path(knots[:1] + shrink * (knots - knots[:1]), spacing)
-            gap = _gap(world, path, seconds)
-            if gap >= clearance:
-                return path
-            if (shrink == 1.0 and gap > best_gap) or best is None:
-                best, best_gap = path, gap
-            if style == "vehicle" and world.name == "street":
-                break  # a car that hardly moves is drawn as such, not squeezed
+    for shrinks in rounds:
+        for _ in range(16):
+            knots = draw(world, rng, seconds, spacing)
+            for shrink in shrinks:
+                path = Path(knots[:1] + shrink * (knots - knots[:1]), spacing)
+                gap = _gap(world, path, seconds)
+                if gap >= clearance:
+                    return path
+                if best is None or gap > best_gap:
+                    best, best_gap = path, gap
     assert best is not None
     return best if best_gap > 0.02 else _escape(world, rng, seconds)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -178,18 +179,9 @@ class World:
         tiles = -(-height // kernels.TILE) * -(-width // kernels.TILE)
         salt = int(time_s * 1000.0) * 7 + 1
 
-        def work(kernel: object, start: int) -> None:
-            kernel(  # type: ignore[operator]
-                scene, sun, above, rays, eye, self.far, salt, color, first, start, tiles, threads
-            )
-
-        for kernel in (kernels.render_tiles, kernels.smooth_tiles):
-            if threads == 1:
-                work(kernel, 0)
-                continue
-            with ThreadPoolExecutor(threads) as pool:
-                for done in [pool.submit(work, kernel, k) for k in range(threads)]:
-                    done.result()
+        fixed = (scene, sun, above, rays, eye, self.far, salt)
+        _spread(threads, tiles, kernels.render_tiles, *fixed, color, first)
+        _spread(threads, tiles, kernels.smooth_tiles, *fixed, color.copy(), color, first)
         return color, first[..., 0].astype(np.float32)
 
     def render(
@@ -237,6 +229,16 @@ class World:
             outside = np.linalg.norm(np.maximum(gap, 0.0), axis=1)
             distance[k] = np.min(outside + np.minimum(gap.max(axis=1), 0.0))
         return distance
+
+
+def _spread(threads: int, tiles: int, kernel: Callable[..., None], *args: object) -> None:
+    """Run a kernel on every tile, interleaved over threads; it releases the interpreter lock."""
+    if threads == 1:
+        kernel(*args, 0, tiles, 1)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(kernel, *args, k, tiles, threads) for k in range(threads)]:
+            done.result()
 
 
 def exposure_of(color: np.ndarray, target: float = 0.2) -> float:
