@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +23,8 @@ from video_depth_ros.regressors.wan.folded_file import (
     require_shapes,
     save_folded,
 )
-from video_depth_ros.regressors.wan.sizes import DVD
-from video_depth_ros.regressors.wan.tensor_file import open_tensors
+from video_depth_ros.regressors.wan.sizes import DVD, ModelSize
+from video_depth_ros.regressors.wan.tensor_file import open_tensors, write_tensors
 from video_depth_ros.regressors.wan.tiny_vae import TinyVae, load_tiny_vae
 from video_depth_ros.regressors.wan.transformer import TransformerConfig
 from video_depth_ros.regressors.wan.unfolded import UnfoldedTransformer
@@ -156,8 +160,6 @@ class Listed:
     """Names and shapes of a file that is too large to make; reads zeros on the meta device."""
 
     def __init__(self, shapes):
-        from pathlib import Path
-
         self.path, self.metadata, self.shapes = Path("listed.safetensors"), {}, shapes
 
     def read(self, name):
@@ -307,3 +309,57 @@ def test_message_gives_counts_and_examples(tmp_path):
     )
     with pytest.raises(CheckpointError, match=text):
         require_shapes(tmp_path, expected, got)
+
+
+_FOLD_AND_REPORT = """
+import resource, sys, torch
+from pathlib import Path
+from video_depth_ros.regressors.wan.checkpoints import fold_file
+from video_depth_ros.regressors.wan.folded_file import load_folded
+from video_depth_ros.regressors.wan.sizes import ModelSize
+from video_depth_ros.regressors.wan.transformer import TransformerConfig
+from video_depth_ros.regressors.wan.vae import VaeConfig
+torch.set_num_threads(1)
+folder, size = Path(sys.argv[1]), eval(sys.argv[2])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+torch.ones(64, 64, dtype=torch.float64) @ torch.ones(64, 64, dtype=torch.float64)
+before = peak()
+fold_file(folder / "raw.safetensors", folder / "folded.safetensors", size=size)
+print(peak() - before)
+load_folded(folder / "folded.safetensors", torch.device("cpu"), torch.bfloat16)
+print(peak() - before)
+"""
+LARGE = ModelSize(
+    VaeConfig(dim=16, multipliers=(1, 1, 1, 1), res_blocks=1, out_channels=1),
+    TransformerConfig(dim=768, heads=6, layers=12, ffn=3072),
+)
+
+
+@pytest.mark.slow
+def test_folding_and_loading_need_little_memory(tmp_path):
+    """Peak resident memory above that of the bare process, against the folded file's size."""
+
+    def zeros():
+        for name, (shape, dtype) in stored.items():
+            yield name, torch.zeros(shape, dtype=dtype)
+
+    raw = naming.with_lora(checkpoints.transformer_shapes(LARGE.transformer), rank=256)
+    shapes = {f"pipe.dit.{name}": shape for name, shape in raw.items()}
+    public = VaeConfig(**{**LARGE.vae.__dict__, "out_channels": 3})
+    shapes |= {f"pipe.vae.model.{n}": s for n, s in checkpoints.vae_shapes(public).items()}
+    stored = {name: (shape, torch.bfloat16) for name, shape in shapes.items()}
+    write_tensors(tmp_path / "raw.safetensors", stored, zeros(), {})
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", _FOLD_AND_REPORT, str(tmp_path), repr(LARGE)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    folding, loading = (int(line) for line in ran.stdout.split())
+    folded = (tmp_path / "folded.safetensors").stat().st_size
+    assert folded > 150e6
+    assert folding < 1.3 * folded
+    assert loading < 1.3 * folded

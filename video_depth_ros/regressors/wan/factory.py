@@ -17,7 +17,7 @@ from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.regressors.wan.stream import StreamOptions
 from video_depth_ros.regressors.wan.tiny_vae import load_tiny_vae
 from video_depth_ros.regressors.wan.transformer import FoldedTransformer
-from video_depth_ros.regressors.wan.vae import CausalVae
+from video_depth_ros.regressors.wan.vae import CausalVae, normalisation
 
 NANO_WEIGHTS = Path(__file__).with_name("nano.safetensors")
 
@@ -58,22 +58,28 @@ def with_random_weights(
     """A model of this size with random weights: for benchmarks and tests, not for depth."""
     device, dtype = choose_device(config), choose_dtype(config)
     vae, transformer = empty_models(size)
-    modules: tuple[nn.Module, ...] = (vae, transformer)
-    generator = torch.Generator(device).manual_seed(seed)
-    for module in modules:
-        module.to(dtype).to_empty(device=device).eval().requires_grad_(False)
-        for tensor in module.parameters():
-            if tensor.dim() == 1:
-                tensor.zero_()
-            else:  # keeps the variance from layer to layer
-                tensor.normal_(std=tensor[0].numel() ** -0.5, generator=generator)
-        for key, tensor in module.named_parameters():
-            if "norm_" in key or "gamma" in key:
-                tensor.fill_(1.0)
-    fresh = CausalVae(size.vae)  # for its normalisation constants
-    vae.latent_mean, vae.latent_std = fresh.latent_mean.to(device), fresh.latent_std.to(device)
+    fill_random(vae, device, dtype, seed)
+    fill_random(transformer, device, dtype, seed + 1)
     info = FoldedInfo(f"{name} with random weights", "none", size)
     return _build(config, info, vae, transformer)
+
+
+def fill_random(
+    module: nn.Module, device: torch.device, dtype: torch.dtype, seed: int = 0
+) -> None:
+    """Random weights for a module on the meta device: activations keep their size."""
+    generator = torch.Generator(device).manual_seed(seed)
+    module.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    for name, tensor in module.named_parameters():
+        if "norm" in name or "gamma" in name:
+            tensor.fill_(1.0)
+        elif tensor.dim() == 1:
+            tensor.zero_()
+        else:  # keeps the variance from layer to layer
+            tensor.normal_(std=tensor[0].numel() ** -0.5, generator=generator)
+    if isinstance(module, CausalVae):
+        mean, std = normalisation(module.config)
+        module.latent_mean, module.latent_std = mean.to(device), std.to(device)
 
 
 def _from_file(config: RegressorConfig, path: Path) -> WanRegressor:
@@ -84,8 +90,11 @@ def _from_file(config: RegressorConfig, path: Path) -> WanRegressor:
 def _build(
     config: RegressorConfig, info: FoldedInfo, vae: CausalVae, transformer: FoldedTransformer
 ) -> WanRegressor:
-    if config.compile:
+    if config.compile:  # shapes are static once the window is full
         transformer.compile(dynamic=False)
+        transformer.forward_cached = torch.compile(  # type: ignore[method-assign]
+            transformer.forward_cached, dynamic=False
+        )
     tiny = None
     if config.tiny_vae:
         tiny = load_tiny_vae(config.tiny_vae, choose_device(config), choose_dtype(config))

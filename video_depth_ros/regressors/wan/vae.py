@@ -159,9 +159,7 @@ class CausalVae(nn.Module):
         self.conv1 = nn.Conv3d(2 * config.z_dim, 2 * config.z_dim, 1)
         self.conv2 = nn.Conv3d(config.z_dim, config.z_dim, 1)
         self.decoder = Decoder(config)
-        wan = config.z_dim == len(WAN_LATENT_MEAN) and config.patch == 1
-        mean = torch.tensor(WAN_LATENT_MEAN) if wan else torch.zeros(config.z_dim)
-        std = torch.tensor(WAN_LATENT_STD) if wan else torch.ones(config.z_dim)
+        mean, std = normalisation(config)
         self.register_buffer("latent_mean", mean)
         self.register_buffer("latent_std", std)
 
@@ -194,6 +192,13 @@ class CausalVae(nn.Module):
     def denormalise(self, latents: Tensor) -> Tensor:
         """The inverse of :meth:`normalise`."""
         return latents * _channels(self.latent_std, latents) + _channels(self.latent_mean, latents)
+
+
+def normalisation(config: VaeConfig) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel: the public constants for Wan's latents, else 0 and 1."""
+    if config.z_dim == len(WAN_LATENT_MEAN) and config.patch == 1:
+        return torch.tensor(WAN_LATENT_MEAN), torch.tensor(WAN_LATENT_STD)
+    return torch.zeros(config.z_dim), torch.ones(config.z_dim)
 
 
 def _middle(width: int) -> nn.ModuleList:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Regressors by name and configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from video_depth_ros.cli import benchmark
+from video_depth_ros.errors import CheckpointError, ConfigError, RegressorError
+from video_depth_ros.regressors import registry
+from video_depth_ros.regressors.base import Regressor
+from video_depth_ros.regressors.registry import RegressorConfig
+from video_depth_ros.regressors.wan import factory
+from video_depth_ros.regressors.wan.folded_file import save_folded
+from video_depth_ros.regressors.wan.tiny_vae import TinyVae
+from video_depth_ros.settings import leaves, replace_flat
+
+from .conftest import TINY, fill
+
+CPU = RegressorConfig(device="cpu")
+
+
+@pytest.fixture
+def weights(tmp_path, info, vae, transformer) -> str:
+    path = tmp_path / "tiny.safetensors"
+    save_folded(path, info, vae, transformer)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["dvd", "nano"])
+def test_from_a_folded_file(weights, name):
+    config = replace(CPU, name=name, weights=weights)
+    regressor = registry.load(config)
+    assert isinstance(regressor, Regressor)
+    assert regressor.device == torch.device("cpu")
+    assert (regressor.spec.box, regressor.spec.group) == ((32, 48), 4)
+    assert regressor.spec.max_overlap == 8  # the file's own window of 4
+    session = regressor.open(*regressor.spec.box)
+    session.push(torch.rand(1, 3, 32, 48), 4)
+    result = session.push(torch.rand(4, 3, 32, 48), 4)
+    assert (result.overlap, result.disparity.dtype) == (1, torch.float32)
+    assert 0 <= result.disparity.min() <= result.disparity.max() <= 1
+
+
+def test_every_parameter_of_the_stream_arrives(weights):
+    config = replace_flat(
+        replace(CPU, name="dvd", weights=weights),
+        {
+            "window": 6, "window_start": "stream", "mode": "cached", "refresh": 4, "sink": False,
+            "full_refresh_every": 5, "hop": 2, "decode": "warm", "decode_lead": 2,
+            "height": 64, "width": 80, "dtype": "bfloat16",
+        },
+    )  # fmt: skip
+    regressor = factory.dvd(config)
+    o = regressor.options
+    assert (o.window, o.start, o.cached, o.refresh, o.sink) == (6, "stream", True, 4, False)
+    assert (o.full_refresh_every, o.hop, o.decode, o.lead) == (5, 2, "warm", 2)
+    assert (regressor.spec.box, regressor.spec.group) == ((64, 80), 8)
+    assert next(regressor.transformer.parameters()).dtype == torch.bfloat16
+    session = regressor.open(32, 48)
+    session.push(torch.rand(1, 3, 32, 48), 4)
+    assert session.push(torch.rand(8, 3, 32, 48), 4).disparity.dtype == torch.float32
+
+
+def test_all_parameters_are_described():
+    for leaf in leaves(RegressorConfig()):
+        assert leaf.parameter.description.endswith(".")
+
+
+def test_tiny_vae_decodes(weights, tmp_path):
+    torch.save(fill(TinyVae(), std=0.05).state_dict(), tmp_path / "taew2_1.pth")
+    path = str(tmp_path / "taew2_1.pth")
+    for encoder in (False, True):
+        config = replace(CPU, weights=weights, tiny_vae=path, tiny_encoder=encoder)
+        session = factory.dvd(config).open(32, 48)
+        session.push(torch.rand(1, 3, 32, 48), 4)
+        for _ in range(4):
+            result = session.push(torch.rand(4, 3, 32, 48), 4)
+        assert result.disparity.shape == (8, 32, 48)
+    with pytest.raises(ConfigError, match="tiny_vae names no file"):
+        factory.dvd(replace(CPU, weights=weights, tiny_encoder=True))
+
+
+def test_missing_weights_say_what_to_do(tmp_path):
+    with pytest.raises(CheckpointError, match=r"video_depth download dvd-1\.1.*video_depth fold"):
+        factory.dvd(CPU)
+    with pytest.raises(CheckpointError, match=r"no file .*gone\.safetensors"):
+        factory.dvd(replace(CPU, weights=str(tmp_path / "gone.safetensors")))
+    with pytest.raises(CheckpointError, match=r"nano: no weight file .*gone\.safetensors"):
+        factory.nano(replace(CPU, weights=str(tmp_path / "gone.safetensors")))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"device": "abacus"}, "'abacus' cannot be used"),
+        ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
+        ({"window": 3, "hop": 3}, "longer than the hop"),
+        ({"mode": "cached", "refresh": 9}, "refresh <= window"),
+    ],
+)
+def test_unusable_configuration(weights, change, words):
+    with pytest.raises(ConfigError, match=words):
+        factory.dvd(replace(CPU, weights=weights, **change))
+
+
+def test_unknown_regressor():
+    with pytest.raises(RegressorError, match="known are nano, dvd"):
+        registry.load(replace(CPU, name="dvdd"))
+
+
+def test_benchmark_command(tmp_path, monkeypatch, capsys):
+    """All of it, at the smallest size: rows, stages, ratio, JSON."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr("video_depth_ros.regressors.wan.sizes.SIZES", {"dvd": TINY})
+    parser = argparse.ArgumentParser()
+    benchmark.add_parser(parser.add_subparsers())
+    out = tmp_path / "rows.json"
+    words = "benchmark --regressor dvd --random-weights --device cpu --size 32x48 --window 3 4"
+    words += f" --mode exact cached --refresh 2 --pushes 2 --json {out}"
+    args = parser.parse_args(words.split())
+    assert args.run(args) == 0
+    assert "FPS" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    assert [(r["window"], r["mode"]) for r in rows] == [
+        (3, "exact"), (3, "cached m=2"), (4, "exact"), (4, "cached m=2"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["frames"] == 4
+        assert row["fps"] == pytest.approx(4 / row["push"])
+        assert row["ratio"] == pytest.approx(row["reference"] / row["push"])
+        assert all(row["stages"][s] > 0 for s in ("encode", "transformer", "decode"))
+        assert row["memory"] > 0 and row["state"] > 0
+    with pytest.raises(SystemExit):
+        parser.parse_args(["benchmark", "--size", "wide"])

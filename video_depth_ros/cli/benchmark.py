@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``video_depth benchmark``: what the parts of the pipeline cost on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+worked examples:
+  video_depth benchmark                                     the embedded model, default size
+  video_depth benchmark --regressor dvd --random-weights --size 480x640 --window 9 --device cuda
+  video_depth benchmark --regressor dvd --weights dvd.safetensors --mode exact cached --compile
+  video_depth benchmark --regressor dvd --random-weights --device cuda --json table.json \\
+      --size 240x320 320x448 480x640 --window 5 9 13 --mode exact cached
+
+Options that take several values are run in every combination, one row each. Speed does not depend
+on the values of the weights, so --random-weights measures a model whose weights are not at hand.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="measure speed and memory on this machine",
+        description=(
+            "Time a regressor push by push on full windows: frames per second, each stage, peak "
+            "memory, and the ratio to the plain procedure (encode the window anew, unfolded "
+            "transformer, decode the whole window at every hop), measured in the same run."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--regressor", choices=("nano", "dvd"), default="nano")
+    parser.add_argument("--weights", default="", metavar="FILE", help="weight file")
+    parser.add_argument("--random-weights", action="store_true", help="weights of no meaning")
+    parser.add_argument(
+        "--size", nargs="+", type=_size, metavar="HxW", help="image size (default: the model's)"
+    )
+    parser.add_argument("--window", nargs="+", type=int, default=[0], metavar="LATENTS")
+    parser.add_argument("--mode", nargs="+", choices=("exact", "cached"), default=["exact"])
+    parser.add_argument(
+        "--decode", nargs="+", choices=("window", "restart", "warm"), default=["restart"]
+    )
+    parser.add_argument("--refresh", type=int, default=3, metavar="LATENTS")
+    parser.add_argument("--hop", type=int, default=1, metavar="LATENTS")
+    parser.add_argument("--overlap", type=int, default=4, metavar="FRAMES")
+    parser.add_argument("--tiny-vae", default="", metavar="FILE", help="taew2_1 weights")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0 = torch's choice)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
+    parser.add_argument("--pushes", type=int, default=10, help="timed pushes per row")
+    parser.add_argument(
+        "--no-reference", action="store_true", help="leave out the plain procedure"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure every combination, print a table, perhaps write JSON."""
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = _regressor_rows(args)
+    machine = _machine(args.device)
+    _print_table(rows, machine)
+    if args.json:
+        part = args.json.with_name(args.json.name + ".part")
+        part.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        part.replace(args.json)
+    return 0
+
+
+def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row per combination of size, window, mode and decode."""
+    from video_depth_ros.regressors.benchmark import measure
+    from video_depth_ros.regressors.registry import RegressorConfig
+    from video_depth_ros.regressors.wan import factory
+    from video_depth_ros.regressors.wan.sizes import SIZES
+
+    rows = []
+    for window, mode, decode in itertools.product(args.window, args.mode, args.decode):
+        config = RegressorConfig(
+            name=args.regressor,
+            weights=args.weights,
+            device=args.device,
+            dtype=args.dtype,
+            window=window,
+            mode=mode,
+            refresh=args.refresh,
+            hop=args.hop,
+            decode=decode,
+            tiny_vae=args.tiny_vae,
+            compile=args.compile,
+        )
+        if args.random_weights:
+            size = SIZES[args.regressor]
+            regressor = factory.with_random_weights(config, size, args.regressor)
+        else:
+            regressor = getattr(factory, args.regressor)(config)
+        for height, width in args.size or [regressor.spec.box]:
+            timing = measure(
+                regressor, (height, width), args.overlap, args.pushes, not args.no_reference
+            )
+            rows.append(
+                {
+                    "regressor": regressor.spec.name,
+                    "size": f"{height}x{width}",
+                    "window": regressor.options.window,
+                    "hop": args.hop,
+                    "mode": mode + (f" m={args.refresh}" if mode == "cached" else ""),
+                    "decode": decode,
+                    "dtype": str(factory.choose_dtype(config)).removeprefix("torch."),
+                    "compiled": args.compile,
+                    "fps": timing.fps,
+                    "ratio": timing.ratio,
+                    **dataclasses.asdict(timing),
+                }
+            )
+        del regressor
+    return rows
+
+
+def _print_table(rows: list[dict[str, Any]], machine: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=machine)
+    for name in ("regressor", "size", "window", "mode", "decode", "dtype"):
+        table.add_column(name)
+    for name in ("push ms", "encode", "transformer", "decode", "FPS", "ratio", "peak MiB"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        stages = (f"{1e3 * row['stages'][s]:.1f}" for s in ("encode", "transformer", "decode"))
+        table.add_row(
+            row["regressor"],
+            row["size"],
+            str(row["window"]),
+            row["mode"],
+            row["decode"],
+            row["dtype"],
+            f"{1e3 * row['push']:.1f}",
+            *stages,
+            f"{row['fps']:.1f}",
+            "" if row["ratio"] is None else f"{row['ratio']:.1f}x",
+            f"{row['memory'] / 2**20:.0f}",
+        )
+    Console().print(table)
+
+
+def _machine(device: str) -> str:
+    """What was measured on, in words."""
+    import platform
+
+    import torch
+
+    cuda = torch.cuda.is_available() and device != "cpu"
+    name = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
+    threads = "" if cuda else f", {torch.get_num_threads()} threads"
+    return f"{name}{threads}, torch {torch.__version__}"
+
+
+def _size(text: str) -> tuple[int, int]:
+    """``HxW`` to (height, width)."""
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH, got {text!r}") from None
+    return height, width
