@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs rclpy: a ROS 2 installation or pip's ros-jazzy-rclpy")
-
-sys.path.insert(0, str(Path(__file__).parent))  # for robot.py
-
-from robot import Robot, own_domain
+if importlib.util.find_spec("rclpy") is None:
+    # test_rclpy.py stays and says why the others are missing
+    collect_ignore_glob = ["test_[!r]*.py"]
+else:
+    from .robot import Robot, own_domain
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from robot import CAMERA, FRAME, SCALE, Robot, lidar_points, scene
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.ros import conversions
+
+from .robot import CAMERA, FRAME, SCALE, Robot, lidar_points, scene
 
 
 def test_bad_images_are_counted_by_reason_and_the_next_good_one_is_used(robot: Robot) -> None:

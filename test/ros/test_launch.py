@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from robot import Robot
+
+from .robot import Robot
 
 pytest.importorskip("launch_ros.actions", reason="launch_ros comes with a ROS installation only")
 
-from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler
+from launch.actions import (
+    EmitEvent,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.event_handlers import OnStateTransition
@@ -59,7 +65,8 @@ def test_every_argument_is_declared_with_its_description() -> None:
     module = launch_module()
     declared = module.generate_launch_description().get_launch_arguments()
     assert [a.name for a in declared] == [a.name for a in module.ARGUMENTS]
-    assert [a.description for a in declared] == [a.description for a in module.ARGUMENTS]
+    for launched, ours in zip(declared, module.ARGUMENTS, strict=True):
+        assert launched.description.startswith(ours.description)
 
 
 def test_bag_rviz_and_foxglove_come_when_asked_for(prefix: Path) -> None:
@@ -74,16 +81,18 @@ def test_bag_rviz_and_foxglove_come_when_asked_for(prefix: Path) -> None:
 
 
 def test_the_node_is_launched_configured_and_activated(robot: Robot, prefix: Path) -> None:
-    module = launch_module()
-    reached = []
-
-    def stop_when_active(event: Any, context: Any) -> list[EmitEvent]:
-        reached.append(event.goal_state)
-        return [EmitEvent(event=Shutdown(reason="active"))] if reached[-1] == "active" else []
-
+    reached: list[str] = []
     description = LaunchDescription(
         [
-            RegisterEventHandler(OnStateTransition(entities=stop_when_active)),
+            RegisterEventHandler(
+                OnStateTransition(
+                    goal_state="active",
+                    entities=[
+                        OpaqueFunction(function=lambda context: reached.append("active")),
+                        EmitEvent(event=Shutdown(reason="it is active")),
+                    ],
+                )
+            ),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(LAUNCH_FILE)),
                 launch_arguments={
@@ -103,5 +112,4 @@ def test_the_node_is_launched_configured_and_activated(robot: Robot, prefix: Pat
     finally:
         loop.close()
     assert status == 0
-    assert reached[-1] == "active"
-    assert module.TOPICS[0] == "image"
+    assert reached == ["active"]

@@ -6,11 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from robot import FRAME, Robot, scene, true_depth
 from std_srvs.srv import Trigger
 
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.node_process import NodeProcessError
+
+from .robot import FRAME, Robot, scene, true_depth
 
 
 def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None:
