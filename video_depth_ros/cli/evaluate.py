@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ worked examples:
   video_depth evaluate KITTI_ROOT --format kitti_raw --protocol kitti
   video_depth evaluate SCANNET/scans --format scannet --videos 10 --frames 300
   video_depth evaluate DRIVE --format kitti_raw --metric       half the LiDAR gives the scale
+  video_depth evaluate V1_01_easy --format euroc --triangulate
   video_depth evaluate drive.mcap --report report.html         a bag with recorded true depth
   video_depth evaluate SEQ --set alignment.overlap=5 --set regressor.mode=cached
 """
@@ -99,6 +101,10 @@ def add_parser(subparsers: Any) -> None:
         "--metric-points", type=int, default=1000, metavar="N",
         help="at most N pixels given per frame (default: 1000)",
     )  # fmt: skip
+    parser.add_argument(
+        "--triangulate", action="store_true",
+        help="make sparse truth from the true poses, for recordings without depth (euroc)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     parser.add_argument("--report", type=Path, metavar="OUT", help="write an HTML report")
     parser.set_defaults(run=run)
@@ -131,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         "mode": config.regressor.mode,
         "dataset": f"simulated/{args.split}" if args.dataset else args.format or "by path",
         "alignment": "none (metric)" if args.metric else "one scale and shift per video",
+        "truth": "triangulated from poses" if args.triangulate else "recorded",
         **({"metric_points": args.metric_points} if args.metric else {}),
     }
     evaluation = Evaluation(setting)
@@ -200,7 +207,14 @@ def _videos(args: argparse.Namespace) -> Iterator[Video]:
         rate=args.rate,
     )
     for source in args.sources:
-        yield from find_videos(source, args.format, args.protocol, options, args.frames)
+        for video in find_videos(source, args.format, args.protocol, options, args.frames):
+            yield _triangulated(video) if args.triangulate else video
+
+
+def _triangulated(video: Video) -> Video:
+    from video_depth_ros.evaluation.triangulation import Triangulated
+
+    return replace(video, sequence=Triangulated(video.sequence, video.max_frames))
 
 
 def _videos_table(evaluation: Evaluation) -> Table:
