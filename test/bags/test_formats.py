@@ -139,6 +139,24 @@ def test_kitti_calibration_chain_and_depth(tmp_path):
     assert 300 < len(v) <= 640
 
 
+def test_kitti_points_held_out_are_truth_only(tmp_path):
+    drive = make_kitti(tmp_path)
+    whole = next(open_sequence("kitti_raw", drive).scans()).points
+    half = SourceOptions(hold_out=0.5)
+    reader, again = (open_sequence("kitti_raw", drive, half) for _ in range(2))
+    given, depth = next(reader.scans()).points, next(reader.frames()).depth
+    assert 0.4 < len(given) / len(whole) < 0.6
+    np.testing.assert_array_equal(given, next(again.scans()).points)
+    held = np.array([p for p in whole if not (given == p).all(axis=1).any()])
+    T = reader.T_camera_lidar
+    assert T is not None and reader.camera is not None and depth is not None
+    camera_points = held @ T[:3, :3].T + T[:3, 3]
+    uv, valid = reader.camera.project(camera_points)
+    pixels = {tuple(p) for p in np.rint(uv[valid]).astype(int)}
+    v, u = np.nonzero(np.isfinite(depth))
+    assert {(a, b) for a, b in zip(u, v, strict=True)} == pixels
+
+
 def test_kitti_stamps_and_oxts(tmp_path):
     reader = open_sequence("kitti_raw", make_kitti(tmp_path))
     frames = list(reader.frames())

@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     source.add_argument("--sequence", type=Path, help="recording to import and play")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to fill")
     parser.add_argument("--image-topic", help="image topic, where the bag has several")
-    parser.add_argument("--world", default="room", help="simulated world (default: room)")
+    parser.add_argument("--world", default="street", help="simulated world (default: street)")
     parser.add_argument("--seconds", type=float, default=12.0, help="simulated seconds")
     parser.add_argument("--seed", type=int, default=7, help="of the simulated world")
     parser.add_argument("--rate", type=float, default=1.0, help="playing speed, 1 = as recorded")
@@ -127,7 +127,8 @@ def make_recording(args: argparse.Namespace, console: Console) -> Path:
     import_.add_parser(subparsers)
     simulate.add_parser(subparsers)
     if args.sequence is not None:
-        command = ["import", str(args.sequence), str(bag)]
+        # half of a LiDAR's points give the scale, the other half judge it
+        command = ["import", str(args.sequence), str(bag), "--hold-out", "0.5"]
     else:
         command = ["simulate", str(bag), "--world", args.world, "--seconds", str(args.seconds)]
         # a world of the evaluation split: the embedded network was not trained on it

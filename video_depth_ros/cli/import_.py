@@ -64,6 +64,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--poses-as-odometry", action="store_true", help="write the true poses to /odom as well"
     )
+    parser.add_argument(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="where true depth comes from the LiDAR: share of its points that becomes truth only "
+        "and is left out of /points (default: 0)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     parser.set_defaults(run=run)
 
@@ -76,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rate is not None and not 0.01 <= args.rate <= 10_000.0:
         raise RecordingError(f"--rate: expected 0.01 to 10000 frames per second, got {args.rate}")
-    options = SourceOptions(_intrinsics(args.camera), args.hfov, args.rate)
+    if not 0.0 <= args.hold_out < 1.0:
+        raise RecordingError(
+            f"--hold-out: expected a share from 0 to below 1, got {args.hold_out}"
+        )
+    options = SourceOptions(_intrinsics(args.camera), args.hfov, args.rate, args.hold_out)
     reader = open_sequence(args.format, args.source, options)
     console = Console(stderr=True)
     columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -27,11 +27,15 @@ class SourceOptions:
         intrinsics: fx, fy, cx, cy [px] of an undistorted camera; replaces the source's own.
         hfov: horizontal field of view [deg], for an ideal camera with its centre in the middle.
         rate: frames per second where the source has no stamps.
+        hold_out: where true depth comes from the LiDAR's own scans, the share of every scan's
+            points that becomes truth and is left out of the scans, so that what gives the scale
+            and what judges it are not the same points; 0 = all points are both.
     """
 
     intrinsics: tuple[float, float, float, float] | None = None
     hfov: float | None = None
     rate: float | None = None
+    hold_out: float = 0.0
 
 
 @dataclass(frozen=True)

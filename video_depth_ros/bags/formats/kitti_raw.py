@@ -99,16 +99,19 @@ class KittiRaw(SequenceReader):
             if dense.exists():
                 depth: np.ndarray | None = read_depth(dense, 256.0)
             elif number in self._scans:
-                depth = self._project(_read_scan(self._scans[number])[:, :3])
+                table = _read_scan(self._scans[number])
+                held = self._held_out(number, len(table))
+                depth = self._project(table[held if self.options.hold_out else slice(None), :3])
             else:
                 depth = None
             stamp_ns = self._stamp(self._image_stamps, number)
             yield SequenceFrame(stamp_ns, read_rgb(file), depth, None, file)
 
     def scans(self) -> Iterator[Scan]:
-        """Velodyne scans as they are, with reflectance."""
+        """Velodyne scans with reflectance, less the points that are held out."""
         for number, file in self._scans.items():
             table = _read_scan(file)
+            table = table[~self._held_out(number, len(table))]
             stamp_ns = self._stamp(self._scan_stamps, number)
             yield Scan(stamp_ns, table[:, :3], table[:, 3])
 
@@ -126,6 +129,11 @@ class KittiRaw(SequenceReader):
                 scale = math.cos(math.radians(values[0]))
                 T_start = _oxts_pose(values, scale)
             yield PoseSample(stamp_ns, inverse(T_start) @ _oxts_pose(values, scale))
+
+    def _held_out(self, number: int, count: int) -> np.ndarray:
+        """bool [count]: the points of scan ``number`` that are truth only; the same every time."""
+        rng = np.random.default_rng(number)
+        return rng.random(count) < self.options.hold_out
 
     def _T_camera_velo(self, cameras: dict[str, np.ndarray], P: np.ndarray) -> np.ndarray:
         file = _find(self.path, "calib_velo_to_cam.txt")
