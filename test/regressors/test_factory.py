@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from video_depth_ros.cli import benchmark
-from video_depth_ros.errors import CheckpointError, ConfigError, RegressorError
+from video_depth_ros.errors import CheckpointError, ConfigError, InputError, RegressorError
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.base import Regressor
+from video_depth_ros.regressors.fidelity import affine_residual, compare
 from video_depth_ros.regressors.registry import RegressorConfig
 from video_depth_ros.regressors.wan import factory
 from video_depth_ros.regressors.wan.folded_file import save_folded
@@ -138,3 +139,21 @@ def test_benchmark_command(tmp_path, monkeypatch, capsys):
         assert row["memory"] > 0 and row["state"] > 0
     with pytest.raises(SystemExit):
         parser.parse_args(["benchmark", "--size", "wide"])
+
+
+def test_fidelity_of_the_modes(weights, video):
+    """Exact against itself is zero; the error measure forgives scale and shift, nothing else."""
+    regressor = factory.dvd(replace(CPU, weights=weights, window=4))
+    rows = {row.name: row for row in compare(regressor, video, overlap=4)}
+    assert rows["exact, decode window"].error == rows["exact, decode window"].worst == 0
+    assert 0 < rows["exact, decode restart, lead 1"].error < 1
+    assert (
+        rows["exact, decode restart, lead 2"].error < rows["exact, decode restart, lead 0"].error
+    )
+    assert 0 < rows["cached, refresh 3"].error <= rows["cached, refresh 3"].worst
+    assert all(row.push > 0 for row in rows.values())
+    image = video[0]
+    assert affine_residual(3 * image - 1, image) < 1e-6
+    assert affine_residual(torch.rand(image.shape), image) > 0.9
+    with pytest.raises(InputError, match="more than 17 frames"):
+        next(compare(regressor, video[:17], overlap=4))

@@ -8,7 +8,10 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from video_depth_ros.regressors.wan.regressor import WanRegressor
 
 EXAMPLES = """\
 worked examples:
@@ -17,6 +20,7 @@ worked examples:
   video_depth benchmark --regressor dvd --weights dvd.safetensors --mode exact cached --compile
   video_depth benchmark --regressor dvd --random-weights --device cuda --json table.json \\
       --size 240x320 320x448 480x640 --window 5 9 13 --mode exact cached
+  video_depth benchmark --fidelity --window 5             what the fast modes change
 
 Options that take several values are run in every combination, one row each. Speed does not depend
 on the values of the weights, so --random-weights measures a model whose weights are not at hand.
@@ -57,6 +61,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0 = torch's choice)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
+    parser.add_argument(
+        "--fidelity",
+        action="store_true",
+        help="instead, compare every fast mode's disparity with the exact one's on a simulated "
+        "drive (needs real weights to mean anything)",
+    )
     parser.add_argument("--pushes", type=int, default=10, help="timed pushes per row")
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the plain procedure"
@@ -71,9 +81,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = _regressor_rows(args)
     machine = _machine(args.device)
-    _print_table(rows, machine)
+    if args.fidelity:
+        rows = _fidelity_rows(args)
+        _print_fidelity(rows, machine)
+    else:
+        rows = _regressor_rows(args)
+        _print_table(rows, machine)
     if args.json:
         part = args.json.with_name(args.json.name + ".part")
         part.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
@@ -84,30 +98,10 @@ def run(args: argparse.Namespace) -> int:
 def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row per combination of size, window, mode and decode."""
     from video_depth_ros.regressors.benchmark import measure
-    from video_depth_ros.regressors.registry import RegressorConfig
-    from video_depth_ros.regressors.wan import factory
-    from video_depth_ros.regressors.wan.sizes import SIZES
 
     rows = []
     for window, mode, decode in itertools.product(args.window, args.mode, args.decode):
-        config = RegressorConfig(
-            name=args.regressor,
-            weights=args.weights,
-            device=args.device,
-            dtype=args.dtype,
-            window=window,
-            mode=mode,
-            refresh=args.refresh,
-            hop=args.hop,
-            decode=decode,
-            tiny_vae=args.tiny_vae,
-            compile=args.compile,
-        )
-        if args.random_weights:
-            size = SIZES[args.regressor]
-            regressor = factory.with_random_weights(config, size, args.regressor)
-        else:
-            regressor = getattr(factory, args.regressor)(config)
+        regressor = _load(args, window, mode, decode)
         for height, width in args.size or [regressor.spec.box]:
             timing = measure(
                 regressor, (height, width), args.overlap, args.pushes, not args.no_reference
@@ -120,7 +114,7 @@ def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "hop": args.hop,
                     "mode": mode + (f" m={args.refresh}" if mode == "cached" else ""),
                     "decode": decode,
-                    "dtype": str(factory.choose_dtype(config)).removeprefix("torch."),
+                    "dtype": str(next(regressor.transformer.parameters()).dtype)[len("torch.") :],
                     "compiled": args.compile,
                     "fps": timing.fps,
                     "ratio": timing.ratio,
@@ -129,6 +123,62 @@ def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             )
         del regressor
     return rows
+
+
+def _load(args: argparse.Namespace, window: int, mode: str, decode: str) -> WanRegressor:
+    """The regressor that the arguments name."""
+    from video_depth_ros.regressors.registry import RegressorConfig
+    from video_depth_ros.regressors.wan import factory, sizes
+
+    config = RegressorConfig(
+        name=args.regressor,
+        weights=args.weights,
+        device=args.device,
+        dtype=args.dtype,
+        window=window,
+        mode=mode,
+        refresh=args.refresh,
+        hop=args.hop,
+        decode=decode,
+        tiny_vae=args.tiny_vae,
+        compile=args.compile,
+    )
+    if args.random_weights:
+        return factory.with_random_weights(config, sizes.SIZES[args.regressor], args.regressor)
+    return factory.nano(config) if args.regressor == "nano" else factory.dvd(config)
+
+
+def _fidelity_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row per fast mode, for the first window and size given."""
+    import torch
+
+    from video_depth_ros.regressors.fidelity import compare
+    from video_depth_ros.simulation.clip import random_clip
+
+    regressor = _load(args, args.window[0], "exact", "window")
+    height, width = args.size[0] if args.size else regressor.spec.box
+    frames = 1 + regressor.spec.group * (2 * regressor.options.window + 6)
+    clip = random_clip(11, frames, height, width, split="heldout", world="street")
+    video = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
+    return [dataclasses.asdict(row) for row in compare(regressor, video, args.overlap)]
+
+
+def _print_fidelity(rows: list[dict[str, Any]], machine: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"against exact windows decoded whole; {machine}")
+    table.add_column("mode")
+    for name in ("push ms", "median difference", "largest difference"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{1e3 * row['push']:.1f}",
+            f"{100 * row['error']:.2f} %",
+            f"{100 * row['worst']:.2f} %",
+        )
+    Console().print(table)
 
 
 def _print_table(rows: list[dict[str, Any]], machine: str) -> None:
