@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,6 @@ class Robot:
             "extrinsics.points": LIDAR_POSE,
         }
         values.update({name.replace("__", "."): value for name, value in parameters.items()})
-        return self.start_with(values)
-
-    def start_with(self, values: Mapping[str, Any]) -> NodeProcess:
         process = NodeProcess(self.client, values)
         process.wait_ready()
         return process
@@ -190,6 +187,11 @@ class Robot:
     def count(self, key: str) -> int:
         """A counter of the node's inputs."""
         return int(self.value("input", key) or 0)
+
+    def wait_count(self, key: str, number: int) -> None:
+        """Until a counter of the node's inputs has reached a number."""
+        self.wait(lambda: self.count(key) >= number, what=f"for {key}")
+        assert self.count(key) == number
 
     def send(self, message: Any) -> None:
         """Publish an image and wait until the node has taken it off the wire."""

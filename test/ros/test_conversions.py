@@ -86,7 +86,6 @@ def test_the_camera_source_keeps_the_last_good_model() -> None:
     good = conversions.camera_info_message(HEADER, CAMERA)
     source.update(good)
     assert source.camera_for(6, 8) == CAMERA
-    assert source.resized_from is None
     assert source.camera_for(12, 16) == CAMERA.resized(16, 12)
     assert source.resized_from == (8, 6)
     broken = conversions.camera_info_message(HEADER, CAMERA)

@@ -38,7 +38,7 @@ def test_bad_images_are_counted_by_reason_and_the_next_good_one_is_used(robot: R
         }
         for reason, message in faults.items():
             robot.send(message)
-            robot.wait(lambda r=reason: robot.count(f"dropped.{r}") == 1, what=f"for {reason}")
+            robot.wait_count(f"dropped.{reason}", 1)
         duplicate = robot.frame()
         robot.send(duplicate)
         robot.send(duplicate)

@@ -29,8 +29,11 @@ METRIC = {
 }
 RELATIVE = {"depth/disparity": Image, "depth/image_color": Image}
 
-# REP-2003 and practice: a best-effort publisher is invisible to reliable subscribers
-OUTPUT_QOS = QoSProfile(depth=2, reliability=QoSReliabilityPolicy.RELIABLE)
+
+def output_qos() -> QoSProfile:
+    """Reliable, because a best-effort publisher is invisible to reliable subscribers. A new object
+    for every publisher: rclpy writes the overrides of one topic into it."""
+    return QoSProfile(depth=2, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
 class Outputs:
@@ -43,7 +46,7 @@ class Outputs:
             name: node.create_lifecycle_publisher(
                 kind,
                 name,
-                OUTPUT_QOS,
+                output_qos(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             for name, kind in {**METRIC, **RELATIVE}.items()

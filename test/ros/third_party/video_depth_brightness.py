@@ -3,10 +3,13 @@
 
 So the truth can be painted: an image of brightness d has disparity d, and a LiDAR point at
 1 / (a d + b) metres agrees with it. Nothing imports this module but the entry point that
-stands beside it, as another package's would. ``regressor.weights`` names a fault.
+stands beside it, as another package's would. ``regressor.weights`` names a fault,
+or a FIFO on which the network waits.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -52,6 +55,8 @@ class BrightnessSession:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if self._fault == "lost":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if self._fault.startswith("/"):
+            Path(self._fault).read_text()  # a FIFO: until somebody opens its other end
         past = self._frames[-overlap:] if overlap else []
         disparity = torch.stack([*past, *rgb.mean(dim=1)])
         return DisparityGroup(disparity, self._index - len(past), len(rgb))

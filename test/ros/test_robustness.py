@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overload, interruption of a running network, simulated time, QoS."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import QoSReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from video_depth_ros.regressors.wan.factory import NANO_WEIGHTS
+from video_depth_ros.ros import conversions
+
+from .robot import FRAME, START_NS, Robot, lidar_points, scene
+
+
+@pytest.fixture()
+def fifo(tmp_path: Path) -> Path:
+    """A network on this FIFO runs until somebody writes to it."""
+    path = tmp_path / "network"
+    os.mkfifo(path)
+    return path
+
+
+def test_while_the_network_runs_the_newest_images_wait_and_deactivate_stops_its_output(
+    robot: Robot, fifo: Path
+) -> None:
+    robot.listen("depth/disparity")
+    with robot.start(regressor__weights=str(fifo), stream__latency="frame") as node:
+        robot.activate(node)
+        first = robot.drive(1)[0]
+        with fifo.open("w"):  # opens when the network waits: the image is being computed
+            robot.wait_count("used", 0)
+        robot.wait_for("depth/disparity", first)
+        robot.drive(1)
+        release = os.open(fifo, os.O_WRONLY)
+        robot.drive(7)
+        robot.wait_count("overload", 6)  # one waits, the newest
+        node.require("deactivate")  # is answered while the network is at work
+        os.close(release)
+        robot.wait_count("discarded", 1)
+        assert robot.stamps("depth/disparity") == [first]
+        node.require("activate")
+        robot.wait(lambda: robot.state() == "active")
+        newest = robot.frame()
+        robot.image.publish(newest)
+        with fifo.open("w"):
+            pass
+        robot.wait_for("depth/disparity", conversions.stamp_of(newest))
+
+
+def test_an_interrupt_while_the_network_runs_ends_the_process_cleanly(
+    robot: Robot, fifo: Path
+) -> None:
+    robot.listen("depth/disparity")
+    node = robot.start(regressor__weights=str(fifo), stream__latency="frame")
+    robot.activate(node)
+    robot.image.publish(robot.frame())
+    with fifo.open("w"):
+        assert node.close() == 0
+    assert "Traceback" not in node.final_output
+
+
+def test_simulated_time_is_waited_for_and_its_jump_back_resets(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    clock = robot.node.create_publisher(Clock, "/clock", 10)
+    with robot.start(use_sim_time=True) as node:
+        robot.activate(node)
+        robot.wait(lambda: clock.get_subscription_count() > 0)
+        robot.wait(lambda: "waiting for /clock" in robot.status("input").message)
+        for stamp_ns in (START_NS, START_NS + 5 * 10**9):
+            clock.publish(Clock(clock=conversions.time_of(stamp_ns)))
+            robot.wait(lambda: "waiting for /clock" not in robot.status("input").message)
+        stamps = robot.drive(5)
+        robot.wait_for("depth/disparity", stamps[-1])
+        clock.publish(Clock(clock=conversions.time_of(START_NS)))
+        robot.wait(
+            lambda: robot.value("inference", "last_reset") == "clock moved back 5.0 s",
+        )
+        stamps = robot.drive(5)
+        robot.wait_for("depth/disparity", stamps[-1])
+        assert node.state() == "active"
+
+
+def test_qos_is_overridden_by_parameters_and_two_publishers_are_noticed(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    overrides = {
+        "qos_overrides./image.subscription.reliability": "reliable",
+        "qos_overrides./depth/points.publisher.reliability": "best_effort",
+        "input.timeout": 0.2,
+    }
+    with robot.start(**overrides) as node:
+        robot.activate(node)
+        subscription = robot.node.get_subscriptions_info_by_topic("/image")[0]
+        assert subscription.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+        cloud = robot.node.get_publishers_info_by_topic("/depth/points")[0]
+        assert cloud.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+        disparity = robot.node.get_publishers_info_by_topic("/depth/disparity")[0]
+        assert disparity.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+        robot.wait(lambda: robot.status("input").level == DiagnosticStatus.STALE)
+        assert "although 1 publish" in robot.status("input").message
+        robot.node.create_publisher(type(robot.frame()), "image", 1)
+        robot.wait(lambda: robot.value("input", "publishers") == "2")
+
+
+@pytest.mark.skipif(not NANO_WEIGHTS.is_file(), reason="the package has no nano weights yet")
+def test_the_embedded_network_gives_metric_depth(robot: Robot) -> None:
+    robot.listen("depth/image", "depth/disparity")
+    with robot.start(regressor__name="nano", scale__fit__min_inliers=0.05) as node:
+        robot.activate(node)
+        stamps = []
+        for _ in range(9):
+            message = robot.frame()
+            stamps.append(robot.stamp_ns)
+            robot.send_info()
+            robot.send_points(lidar_points(scene()))
+            robot.send(message)
+        robot.wait_for("depth/disparity", stamps[-1])
+        image = robot.received["depth/disparity"][-1]
+        assert image.header.frame_id == FRAME
+        assert robot.stamps("depth/disparity") == stamps
+        assert np.isfinite(conversions.depth_of(image)).mean() > 0.5
+        robot.wait(lambda: int(robot.value("scale", "lidar.received") or 0) == len(stamps))
