@@ -32,6 +32,13 @@ class LidarConfig:
         low=0.0,
         high=10.0,
     )
+    max_misalignment: float = parameter(
+        1.35,
+        "How much better the anchors may agree with the disparity when moved elsewhere in the "
+        "image; beyond, the extrinsics are taken to be wrong. 0 switches the test off.",
+        low=0.0,
+        high=100.0,
+    )
     occlusion_cell: int = parameter(
         8, "Cell of the occlusion test, three cells wide.", unit="px", low=1, high=128
     )
@@ -131,6 +138,12 @@ class FitConfig:
         low=1.0,
         high=100.0,
     )
+    max_residual: float = parameter(
+        0.25,
+        "Largest median relative residual of inverse depth of a usable fit.",
+        low=0.01,
+        high=10.0,
+    )
     max_slope_sigma: float = parameter(
         0.1,
         "Largest relative standard deviation of a usable a; above it only the level is used.",
@@ -164,6 +177,14 @@ class FilterConfig:
         unit="1/sqrt(s)",
         low=0.0,
         high=10.0,
+    )
+    correlation: float = parameter(
+        0.5,
+        "Errors of a network are alike for this long: fits of one source that follow each other "
+        "faster count for less.",
+        unit="s",
+        low=0.0,
+        high=60.0,
     )
     gate: float = parameter(
         9.21, "Chi-square gate on the innovation (99 % of two degrees of freedom).", low=0.1

@@ -115,6 +115,8 @@ def fit_scale(
     relative = float(np.median(np.abs(residual) / np.abs(q)))
     if share < config.min_inliers:
         return ScaleFit(Verdict.OUTLIERS, n=n, inlier_share=share, residual=relative)
+    if relative > config.max_residual:
+        return ScaleFit(Verdict.UNRELATED, n=n, inlier_share=share, residual=relative)
     if slope <= 0.0:
         return ScaleFit(Verdict.INVERTED, n=n, inlier_share=share, residual=relative)
     total = float(weight.sum())
@@ -225,6 +227,8 @@ def _level(
     back = np.empty(d.size, dtype=bool)
     back[order] = inliers
     residual = float(np.median(np.abs(rest - level + slope * centre) / np.abs(q)))
+    if residual > config.max_residual:
+        return ScaleFit(Verdict.UNRELATED, n=d.size, inlier_share=share, residual=residual)
     return ScaleFit(
         Verdict.LEVEL_ONLY, slope, level, centre + middle, sigma, math.inf, common,
         d.size, share, residual, back,

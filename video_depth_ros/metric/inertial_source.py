@@ -23,6 +23,8 @@ _SIGMA_PIXEL = 0.3
 _TOO_LONG = 2.5  # keyframes this many intervals apart break the window
 _MAX_LEVEL_SIGMA = 0.2
 _FLOOR = 0.01
+_CAUTION = 1.5  # on the formal deviation
+_SHAPE = 0.03  # relative error of a scale from a network's errors of shape
 _BIAS_MEMORY = 0.5
 
 
@@ -145,7 +147,7 @@ class InertialSource:
             centre=centre,
             sigma_level=sigma_level,
             sigma_slope=_FLOOR * found.a,
-            common=found.sigma / found.a,
+            common=math.hypot(_CAUTION * found.sigma / found.a, _SHAPE),
             n=sum(pair.n for pair in pairs),
             inlier_share=1.0,
         )

@@ -81,7 +81,7 @@ def fit_local(
     low, high = float(low), float(max(high, low + 0.1))
     third = np.clip((log_q - low) / (high - low), 0.0, 1.0)
     corners = _footprints(uv, third, size, config)
-    fold = np.random.default_rng(0).integers(0, 2, n)
+    fold = _folds(uv, config.cell)
     left_out = np.zeros(n)
     for side in (0, 1):
         inside = fold == side
@@ -94,6 +94,17 @@ def fit_local(
         return None
     grid, _ = _pyramid(corners, target, weight, config.ridge)
     return LocalCorrection(grid, float(config.cell), low, high, gain, errors)
+
+
+def _folds(uv: np.ndarray, cell: int) -> np.ndarray:
+    """0 or 1 for each anchor, alike within an image cell.
+
+    Anchors of one ring lie pixel by pixel; left out singly, their neighbours would stand in for
+    them, and the error would be that on the rings, not that between them.
+    """
+    cells = (np.maximum(uv, 0.0) / cell).astype(np.int64)
+    sides = np.random.default_rng(0).integers(0, 2, (64, 64))
+    return sides[cells[:, 1] % 64, cells[:, 0] % 64]
 
 
 def trust(fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ class Verdict(Enum):
     NO_POINTS = "no_points"  # empty or only non-finite measurement
     OUT_OF_VIEW = "out_of_view"  # no point projects into the image: wrong extrinsics?
     OUTLIERS = "outliers"  # too few anchors agree with any map: wrong extrinsics or clock?
+    MISALIGNED = "misaligned"  # the anchors would fit better elsewhere: wrong extrinsics?
+    UNRELATED = "unrelated"  # the residuals are too large for any use
     INVERTED = "inverted"  # farther where the network sees nearer: wrong extrinsics?
     NON_POSITIVE = "non_positive"  # the map would put pixels behind infinity
     GATED = "gated"  # contradicts the filter

@@ -26,6 +26,8 @@ class SourceRecord:
             extrinsics are wrong shows here.
         innovation: normalised disagreement of the newest fit with the filter, about 1 when all
             is well.
+        misalignment: how much better the anchors agree with the disparity elsewhere in the image
+            than where the extrinsics put them, averaged; above 1 is suspicious.
         used_ns: stamp of the newest used measurement, None before.
     """
 
@@ -37,6 +39,7 @@ class SourceRecord:
     inlier_share: float = math.nan
     residual: float = math.nan
     innovation: float = math.nan
+    misalignment: float = math.nan
     used_ns: int | None = None
 
     def count(self, verdict: Verdict) -> None:

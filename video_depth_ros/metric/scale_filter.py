@@ -81,8 +81,16 @@ class ScaleFilter:
         q = self.a * disparity + self.b
         return math.sqrt(float(phi @ self.covariance @ phi)) / q if q > 0.0 else math.inf
 
-    def update(self, fit: ScaleFit) -> Verdict:
-        """Take a fit in; returns its verdict, GATED or REINITIALISED."""
+    def update(self, fit: ScaleFit, since_last: float = math.inf) -> Verdict:
+        """Take a fit in.
+
+        Args:
+            fit: what one source found in one frame.
+            since_last: seconds since the same source's last fit.
+
+        Returns:
+            The fit's verdict, GATED or REINITIALISED.
+        """
         if fit.verdict not in USABLE:
             return fit.verdict
         if self._x is None:
@@ -95,6 +103,8 @@ class ScaleFilter:
         if distance > self.config.gate:
             return self._contradicted(fit)
         self._rivals.clear()
+        R = R * max(1.0, self.config.correlation / max(since_last, 1e-3))
+        S = H @ self._P @ H.T + R
         K = np.linalg.solve(S, H @ self._P).T
         left = np.eye(2) - K @ H
         self._x = self._x + K @ nu

@@ -24,6 +24,7 @@ from video_depth_ros.metric.fit import ScaleFit, fit_scale
 from video_depth_ros.metric.inertial_source import InertialSource
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
 from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
+from video_depth_ros.metric.misalignment import misalignment
 from video_depth_ros.metric.odometry import OdometrySource
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import ScaleReport, SourceRecord
@@ -32,6 +33,8 @@ from video_depth_ros.metric.spread import ResidualSpread
 
 _VIEWS = 16  # frames kept for measurements that arrive late
 _PENDING = 16  # measurements kept per source until their frame comes
+_SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
+_TREND = 0.3  # weight of a new scan in the average misalignment
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
 
 
@@ -370,6 +373,9 @@ class MetricScaler:
         d, _ = view.sample(anchors.uv)
         known = np.isfinite(d)
         d, anchors = d[known], anchors.take(known)
+        if self._misaligned(source, view, anchors):
+            self._count(source, Verdict.MISALIGNED)
+            return Verdict.MISALIGNED
         prior = (self._filter.a, self._filter.b) if self._filter.known else None
         if prior is None and len(anchors) == 1:
             prior = (1.0, 0.0)
@@ -387,12 +393,26 @@ class MetricScaler:
             self._fused.append(_Fused(view.stamp_ns, anchors, d))
         return verdict
 
+    def _misaligned(self, source: str, view: View, anchors: Anchors) -> bool:
+        """Whether a sensor with extrinsics has looked elsewhere, on average of its scans."""
+        limit = self.config.lidar.max_misalignment
+        if view.camera is None or limit <= 0.0 or source not in ("lidar", "sparse_depth"):
+            return False
+        record = self._account(source)
+        new = max(misalignment(view, view.camera, anchors), 0.2)
+        old = record.misalignment
+        mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
+        record.misalignment = mean
+        return mean > limit
+
     def _filter_in(self, source: str, view: View, fit: ScaleFit) -> Verdict:
         """Take a fit into the filter and account for it."""
-        if fit.verdict in USABLE and not self._positive(view, fit.slope, fit.shift):
+        if fit.verdict in USABLE and not self._positive(view, fit):
             fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
-        verdict = self._filter.update(fit)
         record = self._account(source)
+        last = record.used_ns
+        since_last = math.inf if last is None else abs(view.stamp_ns - last) * 1e-9
+        verdict = self._filter.update(fit, since_last)
         record.anchors, record.inlier_share = fit.n, fit.inlier_share
         if fit.verdict in USABLE:
             record.innovation = self._filter.innovation
@@ -403,10 +423,10 @@ class MetricScaler:
         self._reinitialised += verdict is Verdict.REINITIALISED
         return verdict
 
-    def _positive(self, view: View, slope: float, shift: float) -> bool:
-        """Whether the map keeps nearly all pixels in front of infinity."""
-        sample = view.sampled
-        return bool(np.mean(slope * sample + shift > 0.0) >= self.config.fit.min_positive)
+    def _positive(self, view: View, fit: ScaleFit) -> bool:
+        """Whether the map keeps nearly all pixels from beyond infinity; the sky lies about it."""
+        q = fit.slope * view.sampled + fit.shift
+        return bool(np.mean(q > -_SKY * fit.level) >= self.config.fit.min_positive)
 
     def _count(self, source: str, verdict: Verdict) -> None:
         self._account(source).count(verdict)
