@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_keyframes_hold_what_the_chain_loses():
     assert held.std() < 0.6 * chained.std()
     assert np.abs(np.diff(held)).max() < 0.05
     # constant memory
-    assert len(anchor._keyframes) <= 4
+    assert len(anchor._keyframes) == 8
     assert len(anchor._windows) <= 8
     assert anchor._keyframes[0].number == 4  # the first is kept
 
@@ -131,11 +132,25 @@ def test_keyframes_are_forgotten_with_their_segment():
     assert anchor.push(rgb[-1], 0) is None  # the first keyframe of the new segment
 
 
-def test_more_keyframes_than_a_window_holds_are_refused():
-    regressor = laboratory(LaboratoryFaults())
-    config = AlignmentConfig(keyframes=KeyframeConfig(count=20))
-    with pytest.raises(ConfigError, match=r"keyframes\.count: at most 16"):
-        KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), RunningEstimate(config))
+def test_keyframes_fit_into_the_regressors_window():
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=1, count=20))
+    regressor = LaboratoryRegressor(
+        SyntheticDisparity(*SIZE), LaboratoryFaults(outliers=0.0), window=3, index_of=read_index
+    )
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    for number in range(20):
+        first = 0 if number == 0 else 4 * number - 3
+        count = session.next_group
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), first + k) for k in range(count)])
+        estimate.align(session.push(rgb, 4))
+        report = anchor.push(rgb[-1], first + count - 1)
+    assert report is not None
+    assert report.keyframes == regressor.spec.max_overlap + regressor.spec.group - 1
+    assert report.fitted == report.keyframes
+    alone = dataclasses.replace(regressor.spec, max_overlap=0, group=1)
+    with pytest.raises(ConfigError, match="one frame at a time"):
+        KeyframeAnchor(config, alone, regressor.open(*SIZE), estimate)
 
 
 class Recorder:

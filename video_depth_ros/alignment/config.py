@@ -22,8 +22,9 @@ class KeyframeConfig:
         high=100_000,
     )
     count: int = parameter(
-        4,
-        "Old keyframes in a dilated window; with DVD's groups 4, 8, ... are used.",
+        8,
+        "Most old keyframes in a dilated window; fewer where the regressor's window is shorter. "
+        "With DVD's groups of 4, multiples of 4 waste nothing.",
         low=1,
         high=20,
     )
@@ -31,14 +32,14 @@ class KeyframeConfig:
         8, "Dilated windows that the graph of affine fits remembers.", low=1, high=64
     )
     drift: float = parameter(
-        0.002,
+        0.001,
         "Expected drift of log scale, and of shift, per group; the square root of the number of "
         "groups times this is how far the chain between two keyframes is believed.",
         low=1e-6,
         high=0.1,
     )
     slew: float = parameter(
-        0.002,
+        0.001,
         "Largest relative change that a correction makes from one group to the next.",
         low=1e-6,
         high=0.1,
@@ -65,7 +66,7 @@ class AlignmentConfig:
         8, "Earlier frames that every new window is fitted on.", unit="frames", low=1, high=64
     )
     samples: int = parameter(
-        16_384, "Most pixels used by one fit, on a regular grid.", low=256, high=100_000
+        32_768, "Most pixels used by one fit, on a regular grid.", low=256, high=100_000
     )
     scale_low: float = parameter(
         0.7,

@@ -32,6 +32,7 @@ from video_depth_ros.alignment.running import RunningEstimate, sample_stride
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
 
+_PART = 0.2  # of a pending correction, most that is applied at once
 _FIRST = 4  # group of the first keyframe: early, the segment's frame is the common one
 
 
@@ -95,13 +96,15 @@ class KeyframeAnchor:
             estimate: what is held against drift.
 
         Raises:
-            ConfigError: more keyframes than fit into a window of the regressor.
+            ConfigError: a window of the regressor does not hold two frames.
         """
         self.config = config.keyframes
-        if self.config.count + 1 - spec.group > spec.max_overlap:
+        # the last group of a dilated window comes with at most max_overlap frames before it
+        self._count = min(self.config.count, spec.max_overlap + spec.group - 1)
+        if self._count < 1:
             raise ConfigError(
-                f"alignment.keyframes.count: at most {spec.max_overlap + spec.group - 1} fit into "
-                f"a window of {spec.name}, got {self.config.count}"
+                f"alignment.keyframes.every: {spec.name} sees one frame at a time, which cannot "
+                "hold drift; set it to 0"
             )
         self._spec = spec
         self._limits = FitLimits(
@@ -178,12 +181,13 @@ class KeyframeAnchor:
             abs((scale - 1.0) * float(high) + shift),
             abs(math.log(scale)) * unit,
         )
-        part = min(1.0, self.config.slew * unit / max(change, 1e-12))
+        # no faster than over a few groups, even when it is small: its noise, too, is spread
+        part = min(_PART, self.config.slew * unit / max(change, 1e-12))
         step = (scale**part, part * shift)
         self._estimate.correct(*step)
         self._applied = _compose(step, self._applied)
         rest = scale / step[0]
-        self._pending = (rest, shift - rest * step[1]) if part < 1.0 else (1.0, 0.0)
+        self._pending = (rest, shift - rest * step[1])
 
     def _anchor(self, newest: _Keyframe) -> DriftReport:
         old = list(self._keyframes)
@@ -295,7 +299,7 @@ class KeyframeAnchor:
         if newest.failures:
             return
         self._keyframes.append(newest)
-        while len(self._keyframes) > self.config.count:
+        while len(self._keyframes) > self._count:
             ages = [newest.number + self.config.every - k.number for k in self._keyframes]
             ratios = [ages[i - 1] / ages[i + 1] for i in range(1, len(ages) - 1)]
             # the first is kept: it is the frame of the whole segment

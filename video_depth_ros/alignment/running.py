@@ -202,12 +202,19 @@ class RunningEstimate:
             return self._fit_dvd(pairs, grid)
         if self._cut(group, grid):
             return _without_fit(FitVerdict.SCENE_CUT)
-        mask = np.stack([usable[row] & reference.usable for row, reference in pairs])
-        cur = np.stack([grid[row] for row, _ in pairs])[mask]
-        ref = np.stack([reference.samples for _, reference in pairs])[mask]
-        views = np.stack([reference.views for _, reference in pairs])[mask]
-        step = max(1, -(-cur.size // self.config.samples))
-        cur, ref, views = cur[::step], ref[::step], views[::step]
+        # every step-th sample of the overlap, a different one in every frame
+        step = max(1, -(-len(pairs) * grid[0].size // self.config.samples))
+        parts = []
+        for row, reference in pairs:
+            every = slice(row % step, None, step)
+            good = (usable[row] & reference.usable).ravel()[every]
+            parts.append(
+                [
+                    values.ravel()[every][good]
+                    for values in (grid[row], reference.samples, reference.views)
+                ]
+            )
+        cur, ref, views = (np.concatenate(part) for part in zip(*parts, strict=True))
         ratio = float(np.mean(1.0 / views)) if views.size else 1.0
         prior = (self._scale, self._shift)
         fit = fit_affine(
@@ -281,18 +288,18 @@ class RunningEstimate:
         effect too, but leaves the other half as it was.
         """
         for row in range(max(1, group.overlap), grid.shape[0]):
-            good = np.isfinite(grid[row - 1]) & np.isfinite(grid[row])
+            earlier, later = grid[row - 1, ::2, ::2], grid[row, ::2, ::2]
+            good = np.isfinite(earlier) & np.isfinite(later)
             if np.count_nonzero(good) < self.config.min_pixels:
                 continue
-            a, b = grid[row - 1][good], grid[row][good]
-            a, b = a - a.mean(), b - b.mean()
+            earlier, later = earlier[good], later[good]
+            a, b = earlier - earlier.mean(), later - later.mean()
             spread_a, spread_b = math.sqrt(a @ a / a.size), math.sqrt(b @ b / b.size)
             if min(spread_a, spread_b) < self.config.flat_spread:
                 continue  # a flat view correlates with nothing
             if a @ b / a.size >= self.config.cut_correlation * spread_a * spread_b:
                 continue
-            change = grid[row][good] - grid[row - 1][good]
-            stayed = np.mean(np.abs(change) < 0.25 * spread_a)
+            stayed = np.mean(np.abs(later - earlier) < 0.25 * spread_a)
             if stayed < self.config.cut_stayed:
                 return True
         return False
