@@ -67,6 +67,12 @@ def test_json_holds_means_over_videos(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["out.json"]
 
 
+def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write"):
+        Evaluation({}).write_json(tmp_path / "file" / "out.json")
+
+
 def test_report_needs_nothing_from_elsewhere(laboratory):
     evaluation = Evaluation({"regressor": "<laboratory>"})
     evaluation.results.append(evaluate_video(laboratory.video(frames=9), laboratory.regressor()))
@@ -92,16 +98,16 @@ def test_best_value_of_each_column_is_marked():
 
 def test_command_writes_figures_and_report(tmp_path, weights, capsys):
     scannet(tmp_path / "scans", "scene0001_00")
-    scannet(tmp_path / "scans", "scene0002_00")
+    scannet(tmp_path / "again", "scene0001_00")
     out, page = tmp_path / "out.json", tmp_path / "report.html"
     args = parse(
-        tmp_path / "scans", "--format", "scannet", "--regressor", "nano", "--weights", weights,
+        tmp_path / "scans", tmp_path / "again", "--format", "scannet", "--regressor", "nano", "--weights", weights,
         "--frames", 3, "--set", "regressor.height=32", "--set", "regressor.width=48",
         "--json", out, "--report", page,
     )  # fmt: skip
     assert args.run(args) == 0
     got = json.loads(out.read_text())
-    assert list(got["videos"]) == ["scene0001_00", "scene0002_00"]
+    assert list(got["videos"]) == ["scene0001_00", "scene0001_00 (2)"]
     assert {"abs_rel", "delta1", "rmse", "temporal_alignment_error"} <= got["mean"].keys()
     assert set(got["baselines"]) == {
         "per_frame", "plain_chaining", "constant", "ramp", "quadratic",

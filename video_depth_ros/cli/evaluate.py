@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args)
     options = EvaluationOptions(config, args.metric, args.metric_points)
     console = Console()
-    videos = itertools.islice(_videos(args), args.videos)
+    videos = itertools.islice(_named_apart(_videos(args)), args.videos)
     first = next(videos, None)  # a wrong path shall fail before weights are loaded
     if first is None:
         raise RecordingError("no videos")
@@ -154,8 +154,13 @@ def run(args: argparse.Namespace) -> int:
             advance = partial(progress.advance, task)
             evaluation.results.append(evaluate_video(video, regressor, options, advance))
             progress.remove_task(task)
-    console.print(_videos_table(evaluation))
-    console.print(_methods_table(evaluation))
+    if evaluation.mean():
+        console.print(_videos_table(evaluation), "", _methods_table(evaluation), sep="\n")
+    else:
+        console.print(
+            "Nothing could be measured: no true depth, and no camera that stands still. "
+            "With true poses, --triangulate makes sparse truth."
+        )
     if args.json:
         evaluation.write_json(args.json)
         console.print(f"figures: {args.json}", soft_wrap=True)
@@ -211,6 +216,14 @@ def _videos(args: argparse.Namespace) -> Iterator[Video]:
             yield _triangulated(video) if args.triangulate else video
 
 
+def _named_apart(videos: Iterator[Video]) -> Iterator[Video]:
+    """Two folders of one name are two rows."""
+    seen: dict[str, int] = {}
+    for video in videos:
+        seen[video.name] = count = seen.get(video.name, 0) + 1
+        yield video if count == 1 else replace(video, name=f"{video.name} ({count})")
+
+
 def _triangulated(video: Video) -> Video:
     from video_depth_ros.evaluation.triangulation import Triangulated
 
@@ -236,7 +249,16 @@ def _methods_table(evaluation: Evaluation) -> Table:
 
 
 def _table(first: str, rows: list[dict[str, float]], title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        min_width=len(title),
+    )
     table.add_column(first, overflow="fold")
     for name in _shown(rows):
         table.add_column(_COLUMNS[name], justify="right", no_wrap=True)

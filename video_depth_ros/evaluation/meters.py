@@ -98,6 +98,8 @@ class VideoMeter:
         """Take a frame's map (None: there is none); returns its metric depth, if there is any."""
         before, self._last = self._last, None
         if values is None:
+            if now.truth is not None and np.isfinite(now.truth).any():
+                self._mean.add({"coverage": 0.0})
             return None
         self.frames += 1
         if self._over_time:
@@ -106,7 +108,7 @@ class VideoMeter:
             return None
         height, width = now.frame.rgb.shape[:2]
         depth = self._last = self._to_depth(values, (height, width))
-        if self._over_time:
+        if self._over_time and np.isfinite(depth).any():
             self._mean.add(boundary_metrics(depth, now.frame.rgb, now.truth))
         if now.truth is not None:
             self._against_truth(depth, now.truth)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from video_depth_ros import __version__
+from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation.metrics import mean_of_videos
 from video_depth_ros.evaluation.runner import VideoResult
 
@@ -63,11 +64,18 @@ class Evaluation:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a whole file or nothing.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error}; name another file") from error
