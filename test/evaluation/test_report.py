@@ -101,7 +101,8 @@ def test_command_writes_figures_and_report(tmp_path, weights, capsys):
     scannet(tmp_path / "again", "scene0001_00")
     out, page = tmp_path / "out.json", tmp_path / "report.html"
     args = parse(
-        tmp_path / "scans", tmp_path / "again", "--format", "scannet", "--regressor", "nano", "--weights", weights,
+        tmp_path / "scans", tmp_path / "again", "--format", "scannet",
+        "--regressor", "nano", "--weights", weights,
         "--frames", 3, "--set", "regressor.height=32", "--set", "regressor.width=48",
         "--json", out, "--report", page,
     )  # fmt: skip
