@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from video_depth_ros.errors import InputError
@@ -107,10 +108,12 @@ def pack_cloud(points: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, tuple[P
             "size",
             f"expected points and rgb of the same [H, W, 3], got {points.shape}, {rgb.shape}",
         )
-    cloud = np.zeros((*points.shape[:2], CLOUD_POINT_STEP), np.uint8)
-    cloud[..., :12] = np.ascontiguousarray(points, "<f4").view(np.uint8)
-    cloud[..., 12:15] = rgb[..., ::-1]
-    return cloud, CLOUD_FIELDS
+    records = np.empty((*points.shape[:2], 4), "<f4")
+    records[..., :3] = points
+    colour = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA)
+    colour[..., 3] = 0
+    records.view("<u4")[..., 3] = colour.view("<u4")[..., 0]
+    return records.view(np.uint8), CLOUD_FIELDS
 
 
 def _float_type(by_name: dict[str, Any], name: str, is_bigendian: int | bool) -> np.dtype:

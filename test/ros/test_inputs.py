@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.ros import conversions
@@ -96,6 +97,37 @@ def test_unusable_clouds_are_counted_and_depth_goes_on(robot: Robot) -> None:
         robot.send_points(np.full((50, 3), np.nan))
         stamps = robot.drive(2)
         robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+
+
+def test_imu_and_odometry_reach_the_scale_and_their_faults_are_counted(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    imu = robot.node.create_publisher(Imu, "imu", 50)
+    odom = robot.node.create_publisher(Odometry, "odom", 50)
+    with robot.start(
+        extrinsics__imu=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0), input__camera_info_timeout=0.1
+    ) as node:
+        robot.activate(node)
+        robot.wait(lambda: imu.get_subscription_count() and odom.get_subscription_count())
+        robot.wait(lambda: "no camera_info on /camera_info" in robot.status("input").message)
+        pose = Odometry(child_frame_id="base_link")
+        pose.pose.pose.orientation.w = 1.0
+        for _ in range(5):
+            sample = Imu()
+            sample.header = conversions.header_of(robot.stamp_ns, "imu")
+            sample.linear_acceleration.z = 9.81
+            imu.publish(sample)
+            pose.header = sample.header
+            odom.publish(pose)
+            robot.drive(1)
+        robot.wait_count("dropped.odom_transform", 5)
+        robot.wait(lambda: len(robot.received["depth/disparity"]) == 5)
+        pose.header.frame_id, pose.child_frame_id = "odom", FRAME  # the camera's own pose
+        pose.pose.pose.orientation.w = 0.0
+        odom.publish(pose)
+        robot.drive(1)
+        robot.wait_count("dropped.odom_pose", 1)
+        assert robot.value("input", "dropped.imu_transform") is None
+        assert "extrinsics.base" in node.output()
 
 
 def test_compressed_images_are_used_when_nobody_publishes_raw_ones(robot: Robot) -> None:

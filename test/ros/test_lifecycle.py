@@ -41,6 +41,19 @@ def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None
         assert "Traceback" not in node.final_output
 
 
+def test_many_activations_leave_no_trace(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    with robot.start() as node:
+        robot.activate(node)
+        for cycle in range(1, 11):
+            stamp = robot.drive(1)[0]  # a window of its own: its first group is one image
+            robot.wait_for("depth/disparity", stamp)
+            node.require("deactivate", "activate")
+            assert len(robot.received["depth/disparity"]) == cycle
+            robot.wait(lambda: robot.state() == "active")
+        assert "Traceback" not in node.output()
+
+
 def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
     robot.listen("depth/image", "depth/disparity")
     with robot.start() as node:

@@ -167,7 +167,7 @@ def cloud_message(header: Header, points: np.ndarray, rgb: np.ndarray) -> PointC
     message.point_step = CLOUD_POINT_STEP
     message.row_step = CLOUD_POINT_STEP * message.width
     message.is_bigendian = False
-    message.is_dense = bool(np.isfinite(points).all())
+    message.is_dense = bool(np.isfinite(points[..., 2]).all())
     message.data = _byte_array(packed)
     return message
 

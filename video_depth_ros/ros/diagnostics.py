@@ -174,7 +174,7 @@ class Diagnostics:
         }
         level, text = texts[state]
         if state is ScaleState.UNSCALED and scale.last_reject:
-            text = f"unscaled: measurements come but could not be used, the last: {scale.last_reject}"
+            text = f"unscaled: no measurement could be used yet, the last: {scale.last_reject}"
         values: dict[str, object] = {"state": state.value}
         if state is not ScaleState.UNSCALED:
             values |= {

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from nav_msgs.msg import Odometry
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -15,6 +14,11 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from video_depth_ros.ros.handover import Counters, Handover
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _MEASUREMENTS = {
     "camera_info": (CameraInfo, 5),

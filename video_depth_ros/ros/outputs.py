@@ -52,6 +52,7 @@ class Outputs:
             for name, kind in {**METRIC, **RELATIVE}.items()
         }
         self._camera: Camera | None = None
+        self._rays = np.empty((0, 0, 3), np.float32)  # of that camera
         self._colour_range: tuple[int, float, float] | None = None
         self._last_cloud_ns: int | None = None
 
@@ -94,9 +95,7 @@ class Outputs:
             return
         self._publish("depth/camera_info", lambda: conversions.camera_info_message(header, camera))
         if self._cloud_due(estimate.stamp_ns, config.cloud_max_rate):
-            self._publish(
-                "depth/points", lambda: self._cloud(header, estimate, depth, camera, config)
-            )
+            self._publish("depth/points", lambda: self._cloud(header, estimate, depth, config))
 
     def _publish(self, name: str, make: Callable[[], Any]) -> None:
         publisher = self._publishers[name]
@@ -111,7 +110,7 @@ class Outputs:
     def _colour(self, header: Header, estimate: DepthEstimate) -> Image:
         """The colour range follows the scene slowly, so that colours do not flicker."""
         disparity = estimate.disparity.float().cpu().numpy()
-        finite = disparity[np.isfinite(disparity)]
+        finite = disparity[::3, ::3][np.isfinite(disparity[::3, ::3])]
         low, high = np.percentile(finite, [2, 98]) if finite.size else (0.0, 1.0)
         if self._colour_range is not None and self._colour_range[0] == estimate.sequence:
             _, old_low, old_high = self._colour_range
@@ -125,16 +124,14 @@ class Outputs:
         header: Header,
         estimate: DepthEstimate,
         depth: np.ndarray,
-        camera: Camera,
         config: OutputConfig,
     ) -> PointCloud2:
         if config.cloud_max_sigma > 0.0 and estimate.sigma is not None:
             sigma = estimate.sigma.float().cpu().numpy()
             depth = np.where(sigma <= config.cloud_max_sigma * depth, depth, np.nan)
         step = config.cloud_decimation
-        rays = camera.rays()[::step, ::step]
-        points = (rays * depth[::step, ::step, None]).astype(np.float32)
-        points[~np.isfinite(points).all(axis=2)] = np.nan
+        z = np.where(np.isfinite(depth), depth, np.float32(np.nan))[::step, ::step, None]
+        points = self._rays[::step, ::step] * z
         rgb = estimate.rgb.cpu().numpy()[::step, ::step]
         return conversions.cloud_message(header, points, rgb)
 
@@ -146,9 +143,10 @@ class Outputs:
         return True
 
     def _with_cached_rays(self, camera: Camera | None) -> Camera | None:
-        """An equal camera keeps the rays that it has already computed."""
+        """The rays of a camera are computed once: they are the same for every frame."""
         if camera is None:
             return None
         if self._camera != camera:
             self._camera = camera
+            self._rays = camera.rays().astype(np.float32)
         return self._camera
