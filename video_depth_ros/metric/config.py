@@ -64,7 +64,7 @@ class OdometryConfig:
     min_tracks: int = parameter(30, "Fewest features for a measurement.", low=8, high=5000)
     min_baseline: float = parameter(0.05, "Smallest motion.", unit="m", low=1e-3, high=100.0)
     min_parallax: float = parameter(
-        1.0, "Median parallax at which features are triangulated.", unit="deg", low=0.05, high=45.0
+        1.5, "Median parallax at which features are triangulated.", unit="deg", low=0.05, high=45.0
     )
     max_reprojection: float = parameter(
         1.5, "Largest reprojection error of a feature.", unit="px", low=0.1, high=50.0

@@ -337,7 +337,7 @@ class MetricScaler:
         image = cv2.cvtColor(rgb.cpu().numpy(), cv2.COLOR_RGB2GRAY)
         verdict = None
         if odometry:
-            anchors = self._odometry.anchors(image, camera, view.stamp_ns)
+            anchors = self._odometry.anchors(image, view, camera)
             if isinstance(anchors, Verdict):
                 self._count("odometry", anchors)
             elif anchors is not None:

@@ -122,6 +122,11 @@ def solve_motion(pair: PairSystem, beta: float) -> tuple[np.ndarray, np.ndarray,
     return x[:3], x[3:], np.linalg.inv(N)[:3, :3]
 
 
+def free_rotation(pair: PairSystem) -> np.ndarray:
+    """The rotation correction w [3] with neither translation nor beta known."""
+    return np.linalg.lstsq(pair.N, pair.g, rcond=1e-12)[0][6:]
+
+
 def _cost(pair: PairSystem, beta: float) -> float:
     C = _reduction(beta)
     g = C.T @ pair.g
