@@ -306,6 +306,13 @@ def test_options_that_do_not_go_together(make, options, words):
         make(**options)
 
 
+def test_disparity_may_be_written(make, video):
+    session = make().open(32, 48)
+    result = session.push(video[:1], 0)
+    result.disparity.mul_(2).sub_(1)
+    (result.disparity * torch.ones(1, requires_grad=True)).sum().backward()
+
+
 def test_deterministic_across_sessions(make, video):
     regressor = make(cached=True, refresh=2)
     a, b = regressor.open(32, 48), regressor.open(32, 48)

@@ -74,7 +74,6 @@ class WanSession:
         """The stream so far; to look at, in tests and for accounting of memory."""
         return self._state
 
-    @torch.inference_mode()
     def push(self, rgb: Tensor, overlap: int) -> DisparityGroup:
         """See :meth:`RegressorSession.push`."""
         if rgb.shape[0] != self.next_group:
@@ -82,18 +81,16 @@ class WanSession:
                 f"expected a group of {self.next_group} frames, got {rgb.shape[0]}; push whole "
                 "groups, or preview a partial one"
             )
-        state, group = self._step(rgb, overlap)
-        self._state = state
+        self._state, group = self._run(rgb, overlap)
         return group
 
-    @torch.inference_mode()
     def preview(self, rgb: Tensor, overlap: int) -> DisparityGroup:
         """See :meth:`RegressorSession.preview`."""
         if not 1 <= rgb.shape[0] <= self.next_group:
             raise RegressorError(
                 f"preview: expected 1 to {self.next_group} frames, got {rgb.shape[0]}"
             )
-        return self._step(rgb, overlap)[1]
+        return self._run(rgb, overlap)[1]
 
     def snapshot(self) -> StreamState:
         """The state itself: nothing in it is ever written again."""
@@ -111,6 +108,12 @@ class WanSession:
     def reset(self) -> None:
         """See :meth:`RegressorSession.reset`."""
         self.restore(StreamState())
+
+    def _run(self, rgb: Tensor, overlap: int) -> tuple[StreamState, DisparityGroup]:
+        """One step; the disparity leaves inference mode, so that callers may write into it."""
+        with torch.inference_mode():
+            state, group = self._step(rgb, overlap)
+        return state, replace(group, disparity=group.disparity.clone())
 
     def _step(self, rgb: Tensor, overlap: int) -> tuple[StreamState, DisparityGroup]:
         """From the committed state over these frames to the next state and its disparity."""
