@@ -18,6 +18,7 @@ from video_depth_ros.regressors.fidelity import affine_residual, compare
 from video_depth_ros.regressors.registry import RegressorConfig
 from video_depth_ros.regressors.wan import factory
 from video_depth_ros.regressors.wan.folded_file import save_folded
+from video_depth_ros.regressors.wan.sizes import NANO
 from video_depth_ros.regressors.wan.tiny_vae import TinyVae
 from video_depth_ros.settings import leaves, replace_flat
 
@@ -66,6 +67,14 @@ def test_every_parameter_of_the_stream_arrives(weights):
     session = regressor.open(32, 48)
     session.push(torch.rand(1, 3, 32, 48), 4)
     assert session.push(torch.rand(8, 3, 32, 48), 4).disparity.dtype == torch.float32
+
+
+def test_what_is_left_open_follows_from_the_model(info):
+    options = factory.stream_options(RegressorConfig(), info)
+    assert (options.window, options.decode) == (info.window, "restart")
+    patched = replace(info, size=NANO, window=5)
+    options = factory.stream_options(RegressorConfig(), patched)
+    assert (options.window, options.decode) == (5, "window")
 
 
 def test_all_parameters_are_described():

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--window", nargs="+", type=int, default=[0], metavar="LATENTS")
     parser.add_argument("--mode", nargs="+", choices=("exact", "cached"), default=["exact"])
     parser.add_argument(
-        "--decode", nargs="+", choices=("window", "restart", "warm"), default=["restart"]
+        "--decode", nargs="+", choices=("auto", "window", "restart", "warm"), default=["auto"]
     )
     parser.add_argument("--refresh", type=int, default=3, metavar="LATENTS")
     parser.add_argument("--hop", type=int, default=1, metavar="LATENTS")
@@ -60,6 +61,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0 = torch's choice)")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count CPU time instead of waiting time: with --threads 1, for a busy machine",
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
     parser.add_argument(
         "--fidelity",
@@ -104,7 +110,12 @@ def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         regressor = _load(args, window, mode, decode)
         for height, width in args.size or [regressor.spec.box]:
             timing = measure(
-                regressor, (height, width), args.overlap, args.pushes, not args.no_reference
+                regressor,
+                (height, width),
+                args.overlap,
+                args.pushes,
+                with_reference=not args.no_reference,
+                clock=time.process_time if args.cpu_time else time.perf_counter,
             )
             rows.append(
                 {
@@ -113,7 +124,7 @@ def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "window": regressor.options.window,
                     "hop": args.hop,
                     "mode": mode + (f" m={args.refresh}" if mode == "cached" else ""),
-                    "decode": decode,
+                    "decode": regressor.options.decode,
                     "dtype": str(next(regressor.transformer.parameters()).dtype)[len("torch.") :],
                     "compiled": args.compile,
                     "fps": timing.fps,

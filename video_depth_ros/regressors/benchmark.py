@@ -27,6 +27,7 @@ from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.regressors.wan.unfolded import UnfoldedTransformer
 from video_depth_ros.regressors.wan.vae import CausalVae
 
+Clock = Callable[[], float]
 STAGES = ("encode", "transformer", "decode")
 
 
@@ -67,8 +68,14 @@ def measure(
     overlap: int,
     pushes: int,
     with_reference: bool = True,
+    clock: Clock = time.perf_counter,
 ) -> Timing:
-    """Time pushes of a full window at ``size`` = (height, width)."""
+    """Time pushes of a full window at ``size`` = (height, width).
+
+    Args:
+        clock: ``time.process_time`` instead counts this process's CPU time, on one thread a fair
+            measure on a machine that is busy with other things.
+    """
     device = regressor.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -77,25 +84,25 @@ def measure(
     frames = regressor.spec.group
     clip = torch.rand(frames, 3, *size, generator=generator, device=device)
     fill = 2 + regressor.options.window // regressor.options.hop
-    seconds = _pushes(session, clip, overlap, fill, pushes)
+    seconds = _pushes(session, clip, overlap, fill, pushes, clock)
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_peak()
     return Timing(
         frames=frames,
         push=statistics.median(seconds),
-        stages=_stages(regressor, size, clip, overlap, fill, pushes),
-        reference=_reference(regressor, size, pushes) if with_reference else None,
+        stages=_stages(regressor, size, clip, overlap, fill, pushes, clock),
+        reference=_reference(regressor, size, pushes, clock) if with_reference else None,
         memory=memory,
         state=session.state.elements(),
     )
 
 
 def _pushes(
-    session: WanSession, clip: Tensor, overlap: int, fill: int, pushes: int
+    session: WanSession, clip: Tensor, overlap: int, fill: int, pushes: int, clock: Clock
 ) -> list[float]:
     session.push(clip[:1], overlap)
     for _ in range(fill):
         session.push(clip, overlap)
-    return [_timed(lambda: session.push(clip, overlap), clip.device) for _ in range(pushes)]
+    return [_timed(lambda: session.push(clip, overlap), clip.device, clock) for _ in range(pushes)]
 
 
 def _stages(
@@ -105,16 +112,17 @@ def _stages(
     overlap: int,
     fill: int,
     pushes: int,
+    clock: Clock,
 ) -> dict[str, float]:
     """A second pass with the clock stopped around every stage (which forbids overlapping them)."""
     spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     session = regressor.open(*size)
     device = clip.device
-    session._encoder = _Clocked(session._encoder, "encode", "encode", spent, device)
-    session._decoder = _Clocked(session._decoder, "decode", "decode", spent, device)
+    session._encoder = _Clocked(session._encoder, "encode", "encode", spent, device, clock)
+    session._decoder = _Clocked(session._decoder, "decode", "decode", spent, device, clock)
     plain = session._transformer
-    cached = _Clocked(plain, "forward_cached", "transformer", spent, device)
-    session._transformer = _Clocked(cached, "__call__", "transformer", spent, device)  # type: ignore[assignment]
+    cached = _Clocked(plain, "forward_cached", "transformer", spent, device, clock)
+    session._transformer = _Clocked(cached, "__call__", "transformer", spent, device, clock)  # type: ignore[assignment]
     session.push(clip[:1], overlap)
     for _ in range(fill):
         session.push(clip, overlap)
@@ -130,10 +138,16 @@ class _Clocked:
     """Stands for an object; calls of one of its methods are added up in ``spent[stage]``."""
 
     def __init__(
-        self, inner: Any, method: str, stage: str, spent: dict[str, float], device: torch.device
+        self,
+        inner: Any,
+        method: str,
+        stage: str,
+        spent: dict[str, float],
+        device: torch.device,
+        clock: Clock,
     ) -> None:
         self._inner, self._method, self._stage = inner, method, stage
-        self._spent, self._device = spent, device
+        self._spent, self._device, self._time = spent, device, clock
 
     def __call__(self, *args: Any) -> Any:
         return self._clock(self._inner, *args)
@@ -146,12 +160,14 @@ class _Clocked:
 
     def _clock(self, function: Callable[..., Any], *args: Any) -> Any:
         result: list[Any] = []
-        self._spent[self._stage] += _timed(lambda: result.append(function(*args)), self._device)
+        self._spent[self._stage] += _timed(
+            lambda: result.append(function(*args)), self._device, self._time
+        )
         return result[0]
 
 
 @torch.inference_mode()
-def _reference(regressor: WanRegressor, size: tuple[int, int], pushes: int) -> float:
+def _reference(regressor: WanRegressor, size: tuple[int, int], pushes: int, clock: Clock) -> float:
     """Median seconds of the plain procedure for one window, with weights of no meaning."""
     weight = next(regressor.transformer.parameters())
     device, dtype = weight.device, weight.dtype
@@ -173,18 +189,18 @@ def _reference(regressor: WanRegressor, size: tuple[int, int], pushes: int) -> f
         vae.decode(transformer(latents))
 
     window()
-    return statistics.median(_timed(window, device) for _ in range(max(1, pushes // 2)))
+    return statistics.median(_timed(window, device, clock) for _ in range(max(1, pushes // 2)))
 
 
-def _timed(function: Callable[[], object], device: torch.device) -> float:
+def _timed(function: Callable[[], object], device: torch.device, clock: Clock) -> float:
     """Seconds of a call, everything it queued on the device included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     function()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _process_peak() -> int:

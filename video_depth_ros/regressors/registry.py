@@ -89,11 +89,12 @@ class RegressorConfig:
         high=5,
     )
     decode: str = parameter(
-        "restart",
+        "auto",
         "window: decode the whole window from an empty decoder (exact, slowest); restart: decode "
         "the frames asked for and decode_lead latents before them; warm: continue the decoder of "
-        "the step before (fastest, mixes features of two windows).",
-        choices=("window", "restart", "warm"),
+        "the step before (fastest, mixes features of two windows); auto: window for nano, restart "
+        "for dvd.",
+        choices=("auto", "window", "restart", "warm"),
     )
     decode_lead: int = parameter(
         1, "Latents decoded before the frames asked for in restart.", low=0, high=20

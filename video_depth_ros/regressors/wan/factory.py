@@ -104,28 +104,30 @@ def _build(
         info,
         vae,
         transformer,
-        stream_options(config, info.window),
+        stream_options(config, info),
         box=(config.height or info.box[0], config.width or info.box[1]),
         encoder=tiny if config.tiny_encoder else None,
         decoder=tiny,
     )
 
 
-def stream_options(config: RegressorConfig, window: int) -> StreamOptions:
-    """Options of the stream; ``window`` is the model's own default.
+def stream_options(config: RegressorConfig, info: FoldedInfo) -> StreamOptions:
+    """Options of the stream; what the configuration leaves open follows from the model.
 
     Raises:
         ConfigError: window, hop and refresh that do not go together.
     """
+    # Decoding whole windows is exact, and cheap only where pixels are gathered before the VAE.
+    decode = "window" if info.size.vae.patch > 1 else "restart"
     return StreamOptions(
-        window=config.window or window,
+        window=config.window or info.window,
         hop=config.hop,
         cached=config.mode == "cached",
         refresh=config.refresh,
         full_refresh_every=config.full_refresh_every,
         sink=config.sink,
         start=config.window_start,
-        decode=config.decode,
+        decode=decode if config.decode == "auto" else config.decode,
         lead=config.decode_lead,
     )
 
