@@ -96,7 +96,7 @@ def test_unusable_clouds_are_counted_and_depth_goes_on(robot: Robot) -> None:
         assert "extrinsics.points" in node.output() and "'lidar'" in node.output()
         robot.send_points(np.full((50, 3), np.nan))
         stamps = robot.drive(2)
-        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+        robot.wait_for("depth/disparity", stamps[-1])
 
 
 def test_imu_and_odometry_reach_the_scale_and_their_faults_are_counted(robot: Robot) -> None:
@@ -155,14 +155,14 @@ def test_time_and_size_may_change_under_way(robot: Robot) -> None:
         robot.drive(5)
         robot.stamp_ns -= 60_000_000_000  # a bag loops
         stamps = robot.drive(5)
-        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+        robot.wait_for("depth/disparity", stamps[-1])
         robot.wait(lambda: "time moved back" in (robot.value("inference", "last_reset") or ""))
         robot.stamp_ns += 5_000_000_000  # and the camera is silent for a while
         stamps = robot.drive(5)
-        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+        robot.wait_for("depth/disparity", stamps[-1])
         robot.wait(lambda: "gap of" in (robot.value("inference", "last_reset") or ""))
         stamps = robot.drive(5, grey=scene(96, 160))
-        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+        robot.wait_for("depth/disparity", stamps[-1])
         last = robot.received["depth/disparity"][-1]
         assert abs(last.width / last.height - 160 / 96) < 0.2
         robot.wait(lambda: robot.value("inference", "input_size") == "160x96")

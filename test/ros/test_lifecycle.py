@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import Trigger
 
 from video_depth_ros.ros import conversions
@@ -43,7 +45,7 @@ def test_depth_comes_out_with_its_images_header_twice_over(robot: Robot) -> None
 
 def test_many_activations_leave_no_trace(robot: Robot) -> None:
     robot.listen("depth/disparity")
-    with robot.start() as node:
+    with robot.start(input__width=64, input__height=48) as node:
         robot.activate(node)
         for cycle in range(1, 11):
             stamp = robot.drive(1)[0]  # a window of its own: its first group is one image
@@ -51,7 +53,13 @@ def test_many_activations_leave_no_trace(robot: Robot) -> None:
             node.require("deactivate", "activate")
             assert len(robot.received["depth/disparity"]) == cycle
             robot.wait(lambda: robot.state() == "active")
-        assert "Traceback" not in node.output()
+        shutdown = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
+        assert robot.call(
+            robot.service(ChangeState, "change_state"), ChangeState.Request(transition=shutdown)
+        ).success
+        assert node.state() == "finalized"
+        assert node.close() == 0
+        assert "Traceback" not in node.final_output
 
 
 def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
@@ -75,8 +83,8 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
             "scale.max_depth", 0.1, "scale.min_depth", 0.2
         )
         assert robot.set_parameter("output.encoding", "16UC1") == ""
-        stamps = robot.drive(8, lidar=True)
-        robot.wait(lambda: stamps[-2] in robot.stamps("depth/image"))
+        stamps = robot.drive(1 + 4 + 4, lidar=True)
+        robot.wait_for("depth/image", stamps[-1])
         image = robot.received["depth/image"][-1]
         assert image.encoding == "16UC1"
         np.testing.assert_allclose(conversions.depth_of(image), true_depth(scene()), rtol=0.05)
@@ -86,7 +94,7 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         assert robot.set_parameter("stream.latency", "frame") == ""
         robot.activate(node)
         stamps = robot.drive(3)
-        robot.wait(lambda: stamps[-1] in robot.stamps("depth/disparity"))
+        robot.wait_for("depth/disparity", stamps[-1])
 
 
 def test_the_cloud_is_the_depth_back_projected(robot: Robot) -> None:

@@ -23,6 +23,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -340,6 +341,8 @@ def spin(node: DepthNode) -> None:
             executor.spin_once()
         except ExternalShutdownException:
             return
+        except InvalidHandle:
+            continue  # a subscription with a message waiting was destroyed: older rclpy says so
         except Exception as error:
             if rclpy.ok() and throttle.passes(str(error)):
                 node.get_logger().error(f"a callback failed: {traceback.format_exc()}")

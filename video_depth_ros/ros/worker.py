@@ -108,6 +108,7 @@ class Worker:
         self._failure = ""
         self._has_camera = False
         self._used = False
+        self._size = (0, 0)
         self._generation = 0
         self._frame_generation = 0
         self.handover = Handover(counters)
@@ -238,6 +239,7 @@ class Worker:
         estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
         self._counters.add("used")
         self._used = True
+        self._tell_size(rgb.shape[0], rgb.shape[1])
         if not estimates:
             return
         self._failures, self._failure = 0, ""
@@ -256,6 +258,13 @@ class Worker:
         arrival = self._arrivals.pop(estimate.stamp_ns, None)
         if arrival is not None:
             self._latencies.append((time.monotonic() - arrival) * 1e3)
+
+    def _tell_size(self, height: int, width: int) -> None:
+        if (height, width) == self._size:
+            return
+        self._size = (height, width)
+        h, w = self._pipeline.report(0).regressor_size
+        self._logger.info(f"images of {width}x{height} px give depth of {w}x{h} px")
 
     def _check_camera(self) -> None:
         fitted = self._camera.resized_from
