@@ -132,6 +132,36 @@ def test_keyframes_are_forgotten_with_their_segment():
     assert anchor.push(rgb[-1], 0) is None  # the first keyframe of the new segment
 
 
+def test_network_that_cannot_relate_distant_frames_corrects_nothing():
+    """Every frame of a dilated window in its own affine frame, as of a single-image network."""
+    regressor = laboratory(LaboratoryFaults(noise=0.0, outliers=0.0, scale_sigma=0.0))
+
+    class Incoherent(LaboratorySession):
+        def push(self, rgb: Tensor, overlap: int) -> DisparityGroup:
+            group = super().push(rgb, overlap)
+            drawn = torch.rand(group.disparity.shape[0], 1, 1, generator=generator)
+            return DisparityGroup(
+                group.disparity * (0.7 + 0.3 * drawn), group.first_index, group.new
+            )
+
+    generator = torch.Generator().manual_seed(0)
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=2))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, Incoherent(regressor, *SIZE), estimate)
+    reports, index = [], 0
+    for _ in range(16):
+        size = session.next_group
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(size)])
+        aligned = estimate.align(session.push(rgb, 8))
+        index += size
+        report = anchor.push(rgb[-1], index - 1)
+        if report is not None and report.fitted > 2:
+            reports.append(report)
+    assert len(reports) >= 4 and not any(report.applied for report in reports)
+    assert min(report.disagreement for report in reports) > config.keyframes.max_disagreement
+    assert aligned.fit.scale == pytest.approx(1.0, abs=0.05)
+
+
 def test_keyframes_fit_into_the_regressors_window():
     config = AlignmentConfig(keyframes=KeyframeConfig(every=1, count=20))
     regressor = LaboratoryRegressor(

@@ -44,6 +44,14 @@ class KeyframeConfig:
         low=1e-6,
         high=0.1,
     )
+    max_disagreement: float = parameter(
+        0.05,
+        "Largest standard deviation, over the keyframes, of the log scale that they give to a "
+        "dilated window; above it the network cannot relate such distant frames, and nothing is "
+        "corrected.",
+        low=0.0,
+        high=1.0,
+    )
     patience: int = parameter(
         3,
         "Dilated windows in a row that an old keyframe may fail to fit before it is dropped.",
@@ -66,7 +74,7 @@ class AlignmentConfig:
         8, "Earlier frames that every new window is fitted on.", unit="frames", low=1, high=64
     )
     samples: int = parameter(
-        32_768, "Most pixels used by one fit, on a regular grid.", low=256, high=100_000
+        20_000, "Most pixels used by one fit, on a regular grid.", low=256, high=100_000
     )
     scale_low: float = parameter(
         0.7,

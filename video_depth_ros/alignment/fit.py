@@ -19,14 +19,15 @@ from enum import Enum
 import numpy as np
 
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
+_RESOLUTION = 1e-6  # noise of float32, relative to the spread
 _COARSE = 2048  # most pixels used to start and to estimate the noise
 _POLISH = 4  # steps on all pixels
-_HYPOTHESES = 128
+_HYPOTHESES = 96
 _CANDIDATES = 8  # hypotheses that are refined before they are compared
 _SCORED = 512  # pixels on which hypotheses are scored
 _QUANTILE = 0.35  # of |residual|; lower than the median: up to half of all pixels may be wrong
 _NORMAL_QUANTILE = 0.45376  # |N(0, 1)| at that quantile
-_ITERATIONS = 10
+_ITERATIONS = 7
 
 
 class FitVerdict(Enum):
@@ -143,7 +144,7 @@ def fit_affine(
     # sigma stays that of all pixels: among those left, more than half may be wrong
     fit = _polish(x, y, w, fit, noise_ratio) or fit
     scale, shift, sigma = fit
-    sigma = max(sigma, 1e-9 * spread_y)
+    sigma = max(sigma, _RESOLUTION * spread_y)
     residual = y - scale * x - shift
     explained = 1.0 - min(1.0, (sigma / spread_y) ** 2)
     covariance = _covariance(x, w * _tukey(residual, sigma), sigma, x0)
@@ -183,7 +184,7 @@ def fit_dvd(
 def _share(x: np.ndarray, y: np.ndarray, fit: tuple[float, float, float], spread: float) -> float:
     """Share of the pixels within three sigmas of the fit."""
     residual = np.abs(y - fit[0] * x - fit[1])
-    return float(np.mean(residual <= 3.0 * max(fit[2], 1e-9 * spread)))
+    return float(np.mean(residual <= 3.0 * max(fit[2], _RESOLUTION * spread)))
 
 
 def _inside(
@@ -256,11 +257,10 @@ def _start(
         )
     scales = np.concatenate(([scale], scales[good]))
     shifts = np.concatenate(([shift], y[low][good] - scales[1:] * x[low][good]))
-    residual = np.abs(y[None] - scales[:, None] * x[None] - shifts[:, None])
-    few = residual[:, ::2]
-    k = int(_QUANTILE * few.shape[1])
-    sigma = float(np.partition(few, k, axis=1)[:, k].min()) / _NORMAL_QUANTILE
-    sigma = max(sigma, 1e-9 * _spread(y))
+    residual = np.abs(y[None, ::2] - scales[:, None] * x[None, ::2] - shifts[:, None])
+    k = int(_QUANTILE * residual.shape[1])
+    sigma = float(np.partition(residual, k, axis=1)[:, k].min()) / _NORMAL_QUANTILE
+    sigma = max(sigma, _RESOLUTION * _spread(y))
     score = np.minimum(residual, 2.5 * sigma).sum(axis=1)
     # Two noisy points give a slope that is some percent off, which is enough to lose the few
     # pixels with relief to the many on a plane: the best candidates are refined with wide weights
@@ -300,7 +300,7 @@ def _refine(
 ) -> tuple[float, float, float] | None:
     """Tukey-weighted symmetric regression from ``start``: scale, shift, sigma."""
     scale, shift = start
-    floor = 1e-9 * _spread(y)
+    floor = _RESOLUTION * _spread(y)
     for _ in range(_ITERATIONS):
         sigma = max(_sigma(y - scale * x - shift), floor)
         new = _step(x, y, w, (scale, shift, sigma), ratio)
@@ -317,7 +317,7 @@ def _polish(
     x: np.ndarray, y: np.ndarray, w: np.ndarray, fit: tuple[float, float, float], ratio: float
 ) -> tuple[float, float, float] | None:
     """A few more steps on all pixels, with the noise known from the coarse fit."""
-    sigma = max(fit[2], 1e-9 * _spread(y[:: max(1, y.size // _COARSE)]))
+    sigma = max(fit[2], _RESOLUTION * _spread(y[:: max(1, y.size // _COARSE)]))
     scale, shift = fit[:2]
     for _ in range(_POLISH):
         new = _step(x, y, w, (scale, shift, sigma), ratio)

@@ -32,6 +32,7 @@ from video_depth_ros.alignment.running import RunningEstimate, sample_stride
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
 
+_WITNESSES = 3  # fewer keyframes agree by chance
 _PART = 0.2  # of a pending correction, most that is applied at once
 _FIRST = 4  # group of the first keyframe: early, the segment's frame is the common one
 
@@ -43,6 +44,8 @@ class DriftReport:
     Attributes:
         keyframes: old keyframes in it.
         fitted: how many of them fitted.
+        disagreement: mean deviation, as a sigma, over the keyframes of the log scale that each of
+            them gives to the dilated window; 0 with one.
         applied: whether the correction is believed and will be applied.
         scale, shift: the correction found, X_true = scale * X + shift of the running frame.
         verdicts: of the fits to the old keyframes, oldest first, then of the newest frame.
@@ -50,6 +53,7 @@ class DriftReport:
 
     keyframes: int
     fitted: int
+    disagreement: float
     applied: bool
     scale: float
     shift: float
@@ -205,14 +209,35 @@ class KeyframeAnchor:
             else:
                 keyframe.failures += 1
         fitted = sum(keyframe.number in window.fits for keyframe in old)
-        applied = newest.number in window.fits and fitted > 0
+        disagreement = self._disagreement(old, window)
+        applied = (
+            newest.number in window.fits
+            and fitted >= _WITNESSES
+            and disagreement <= self.config.max_disagreement
+        )
         if applied:
             self._windows.append(window)
             newest.solved = self._compose_chain(newest)
             self._solve([*self._keyframes, newest])
             self._pending = newest.solved
         self._keyframes = [k for k in self._keyframes if k.failures < self.config.patience]
-        return DriftReport(len(old), fitted, applied, *newest.solved, tuple(verdicts))
+        return DriftReport(
+            len(old), fitted, disagreement, applied, *newest.solved, tuple(verdicts)
+        )
+
+    @staticmethod
+    def _disagreement(old: list[_Keyframe], window: _Window) -> float:
+        """Whether the network can look at such distant frames at once shows in this."""
+        logs = np.array(
+            [
+                math.log(keyframe.solved[0] * window.fits[keyframe.number].scale)
+                for keyframe in old
+                if keyframe.number in window.fits
+            ]
+        )
+        if logs.size == 0:
+            return 0.0
+        return 1.2533 * float(np.mean(np.abs(logs - np.median(logs))))
 
     def _look(self, frames: list[_Keyframe]) -> Tensor:
         """Disparity of the frames as one window [T, h, w]; T >= len(frames), newest last.

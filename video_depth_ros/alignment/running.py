@@ -32,6 +32,7 @@ from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DisparityGroup
 
 _GRID = 4800  # most samples kept of one frame (480 x 640 at every eighth pixel)
+_RESOLUTION = 1e-3  # disparity differences that mean nothing even between perfect windows
 _CUTS = frozenset({FitVerdict.INVERTED, FitVerdict.UNRELATED, FitVerdict.SCENE_CUT})
 
 
@@ -72,7 +73,7 @@ class _Reference:
 
     def take(self, samples: np.ndarray, usable: np.ndarray, fit: AffineFit) -> None:
         """One more view of the frame, already in the running frame."""
-        limit = 3.0 * max(fit.residual, 1e-9)
+        limit = max(3.0 * fit.residual, _RESOLUTION * fit.scale)
         innovation = samples - self.samples
         agrees = usable & (np.abs(innovation) <= limit)
         self.usable &= agrees | (self.views > 1.0)
