@@ -134,9 +134,9 @@ class Robot:
         process.wait_ready()
         return process
 
-    def activate(self, process: NodeProcess) -> None:
+    def activate(self, process: NodeProcess, *, configure: bool = True) -> None:
         """Configure and activate, and wait until both sides have found each other."""
-        process.require("configure", "activate")
+        process.require(*(["configure"] if configure else []), "activate")
         self._published = 0
         self.wait(lambda: self.state() == "active" and self.count("images") == 0)
         self.wait_matched()

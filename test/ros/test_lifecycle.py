@@ -92,7 +92,7 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         node.require("deactivate")
         assert "unit quaternion" in robot.set_parameter("extrinsics.points", [0.0] * 6 + [2.0])
         assert robot.set_parameter("stream.latency", "frame") == ""
-        robot.activate(node)
+        robot.activate(node, configure=False)  # builds in what was set while inactive
         stamps = robot.drive(3)
         robot.wait_for("depth/disparity", stamps[-1])
 
