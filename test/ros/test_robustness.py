@@ -15,7 +15,7 @@ from rosgraph_msgs.msg import Clock
 from video_depth_ros.regressors.wan.factory import NANO_WEIGHTS
 from video_depth_ros.ros import conversions
 
-from .robot import FRAME, START_NS, Robot, lidar_points, scene
+from .robot import FRAME, START_NS, Robot, scene
 
 
 @pytest.fixture()
@@ -107,21 +107,30 @@ def test_qos_is_overridden_by_parameters_and_two_publishers_are_noticed(robot: R
         robot.wait(lambda: robot.value("input", "publishers") == "2")
 
 
-@pytest.mark.skipif(not NANO_WEIGHTS.is_file(), reason="the package has no nano weights yet")
-def test_the_embedded_network_gives_metric_depth(robot: Robot) -> None:
-    robot.listen("depth/image", "depth/disparity")
-    with robot.start(regressor__name="nano", scale__fit__min_inliers=0.05) as node:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "nano",
+            marks=pytest.mark.skipif(
+                not NANO_WEIGHTS.is_file(), reason="the package has no nano weights yet"
+            ),
+        ),
+        "random_nano",
+    ],
+)
+def test_a_real_network_runs_in_the_node(robot: Robot, name: str) -> None:
+    robot.listen("depth/disparity", "depth/image_color")
+    with robot.start(regressor__name=name, regressor__height=96, regressor__width=128) as node:
         robot.activate(node)
-        stamps = []
-        for _ in range(9):
-            message = robot.frame()
-            stamps.append(robot.stamp_ns)
-            robot.send_info()
-            robot.send_points(lidar_points(scene()))
-            robot.send(message)
+        grey = scene(192, 256)
+        stamps = robot.drive(1 + 4 + 4, grey=grey)
         robot.wait_for("depth/disparity", stamps[-1])
-        image = robot.received["depth/disparity"][-1]
-        assert image.header.frame_id == FRAME
+        robot.wait_for("depth/image_color", stamps[-1])
         assert robot.stamps("depth/disparity") == stamps
-        assert np.isfinite(conversions.depth_of(image)).mean() > 0.5
-        robot.wait(lambda: int(robot.value("scale", "lidar.received") or 0) == len(stamps))
+        image = robot.received["depth/disparity"][-1]
+        assert (image.header.frame_id, image.height, image.width) == (FRAME, 96, 128)
+        disparity = np.frombuffer(image.data, np.float32)
+        assert np.isfinite(disparity).any() and disparity.std() > 0
+        assert "licence of its weights" in node.output()
+        node.require("deactivate", "cleanup")
