@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported file, loaded by the regressor, gives what the training graph gave."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from video_depth_ros.errors import CheckpointError, ConfigError
+from video_depth_ros.regressors.registry import RegressorConfig, load
+from video_depth_ros.regressors.wan.folded_file import load_folded
+from video_depth_ros.training.export import export, folded_model, one_channel_vae
+from video_depth_ros.training.initial import initial_model, trained_model
+from video_depth_ros.training.loop import Trainer
+from video_depth_ros.training.stages import measure_latents
+
+
+def _clip(frames, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, frames, 32, 48, generator=generator)
+
+
+@pytest.fixture
+def model(small, planes):
+    """A briefly trained tiny model, so that no weight is at a special value."""
+    config = small(stage="pixel")
+    model = initial_model(config)
+    measure_latents(model, [planes(config)[0]])
+    Trainer(model, config).run(planes(config), until=4)
+    return model.eval()
+
+
+def _export(model, path, dtype=torch.float32):
+    export(
+        model,
+        path,
+        name="tiny",
+        licence="Apache-2.0",
+        window=3,
+        box=(32, 48),
+        notes={"steps": 4},
+        dtype=dtype,
+    )
+
+
+def test_folding_and_one_channel_are_exact(model):
+    rgb = _clip(9)
+    with torch.no_grad():
+        expected = model(rgb)
+        torch.testing.assert_close(folded_model(model).eval()(rgb), expected, rtol=0, atol=2e-5)
+        latents = model.regress(model.encode(rgb))
+        frames, _ = one_channel_vae(model.vae).decode(latents)
+        assert frames.shape[1] == 1
+        torch.testing.assert_close(frames[:, 0] * 0.5 + 0.5, expected, rtol=0, atol=2e-5)
+
+
+def test_a_session_on_the_exported_file_repeats_the_training_graph(model, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    _export(model, path)
+    regressor = load(RegressorConfig(weights=str(path), device="cpu"))
+    assert (regressor.spec.licence, regressor.spec.box) == ("Apache-2.0", (32, 48))
+    session = regressor.open(32, 48)
+    rgb = _clip(13)
+    pushed = [session.push(rgb[0].transpose(0, 1)[:1], 0)]
+    for start in (1, 5, 9):
+        pushed.append(session.push(rgb[0].transpose(0, 1)[start : start + 4], 0))
+    with torch.no_grad():
+        # 9 frames fill the window of 3 latents from the start of the stream; the next push sees
+        # the window that starts by the image latent of frame 4
+        filled = model(rgb[:, :, :9]).clamp(0, 1)[0]
+        slid = model(rgb, first_group=1).clamp(0, 1)[0]
+    assert filled.shape[0] == slid.shape[0] == 9
+    for group, expected in ((pushed[2], filled), (pushed[3], slid)):
+        torch.testing.assert_close(group.disparity[-4:], expected[-4:], rtol=0, atol=2e-5)
+
+
+def test_half_precision_file_says_what_it_is(model, tmp_path):
+    path = tmp_path / "half.safetensors"
+    _export(model, path, torch.float16)
+    info, vae, transformer = load_folded(path, torch.device("cpu"), torch.float32)
+    assert (info.name, info.window, info.box) == ("tiny", 3, (32, 48))
+    assert json.loads(info.notes) == {"steps": 4}
+    assert info.size.vae.out_channels == 1
+    rgb = _clip(5)
+    with torch.no_grad():
+        latents, _ = vae.encode(rgb * 2 - 1)
+        frames, _ = vae.decode(transformer(latents))
+        torch.testing.assert_close(frames[:, 0] * 0.5 + 0.5, model(rgb), rtol=0, atol=2e-2)
+
+
+def test_stages_follow_each_other(small, planes, tmp_path):
+    runs = {}
+    for stage, tau in (("vae", 0.5), ("latent", 0.5), ("pixel", 0.0)):
+        config = small(stage=stage, tau=tau, steps=2)
+        start = runs.get({"latent": "vae", "pixel": "latent"}.get(stage))
+        trainer = Trainer(initial_model(config, start), config, tmp_path / stage)
+        trainer.run(planes(config))
+        runs[stage] = tmp_path / stage
+    latent, _, _ = trained_model(runs["latent"])
+    pixel = initial_model(small(stage="pixel", tau=0.0), runs["latent"])
+    rgb = _clip(5)
+    with torch.no_grad():
+        torch.testing.assert_close(pixel(rgb), latent(rgb), rtol=0, atol=2e-5)
+    path = tmp_path / "out.safetensors"
+    _export(trained_model(runs["pixel"])[0], path)
+    again = initial_model(small(stage="pixel", tau=0.0), path)
+    assert all(p.requires_grad for p in again.parameters())
+    with pytest.raises(ConfigError, match="3 channels"):
+        initial_model(small(stage="vae", tau=0.0), path)
+    with pytest.raises(ConfigError, match="tau"):
+        initial_model(small(tau=0.5), path)
+    with pytest.raises(ConfigError, match="folded"):
+        initial_model(small(tau=0.5), runs["pixel"])
+    with pytest.raises(CheckpointError, match="another size"):
+        initial_model(small(size="nano"), runs["latent"])

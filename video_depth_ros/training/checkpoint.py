@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training checkpoints: one file with weights, optimiser, average, step, randomness and log."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from video_depth_ros.errors import CheckpointError, ConfigError
+from video_depth_ros.settings import flatten_tree, replace_flat
+from video_depth_ros.training.config import TrainConfig
+
+NAME = "checkpoint.pt"
+
+
+class Snapshot(NamedTuple):
+    """The state of a training run; plain containers and tensors only."""
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    ema: dict[str, Any]
+    step: int
+    random: dict[str, Tensor]
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def save(path: Path, snapshot: Snapshot) -> None:
+    """Write beside and rename, so that a kill leaves the last checkpoint whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(snapshot._asdict(), beside)
+    beside.replace(path)
+
+
+def load(path: Path) -> Snapshot:
+    """Read a checkpoint (weights only: no code in the file is run).
+
+    Raises:
+        CheckpointError: missing, damaged or not a training checkpoint.
+    """
+    if not path.exists():
+        raise CheckpointError(f"expected a training checkpoint at {path}, got no file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return Snapshot(**content)
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"expected a training checkpoint at {path}, got a file that cannot be read ({first}); "
+            "start anew or take an older one"
+        ) from error
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load weights strictly.
+
+    Raises:
+        CheckpointError: names or shapes differ; the first few are listed.
+    """
+    own = module.state_dict()
+    wrong = sorted(
+        name
+        for name in own.keys() | state.keys()
+        if name not in own or name not in state or own[name].shape != state[name].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f"expected weights for this model in {path}, got others: {len(wrong)} names or shapes "
+            f"differ ({', '.join(wrong[:3])}); check size, tau, text_dim and lora_rank"
+        )
+    module.load_state_dict(state)
+
+
+def random_state() -> dict[str, Tensor]:
+    """State of torch's generators (data has generators of its own, seeded by the step)."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """Go on with the randomness of :func:`random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as nested dictionaries."""
+    return asdict(config)
+
+
+def config_of(snapshot: Snapshot) -> TrainConfig:
+    """The config a checkpoint was written with.
+
+    Raises:
+        CheckpointError: settings this version does not know.
+    """
+    try:
+        return replace_flat(TrainConfig(), flatten_tree(snapshot.config))
+    except ConfigError as error:
+        raise CheckpointError(f"the checkpoint's settings are not understood: {error}") from error

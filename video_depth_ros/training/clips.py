@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where training clips come from: the simulation, a cache of it on disk, folders of real data.
+
+A source is a numbered collection of clips: ``source.clip(index)`` is a function of the index alone
+(no hidden state), which is what makes training reproducible, resumable and free to run in any
+number of worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from video_depth_ros.errors import InputError
+
+
+class Clip(NamedTuple):
+    """Consecutive frames with truth.
+
+    Attributes:
+        rgb: uint8 [T, H, W, 3].
+        depth: float32 [T, H, W] in metres along the optical axis; NaN unknown, +inf sky.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+
+
+class ClipSource(Protocol):
+    """A numbered collection of clips."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of every clip; 1 for a collection of single images."""
+
+    def __len__(self) -> int:
+        """Number of clips; indices beyond it wrap around in training."""
+
+    def clip(self, index: int) -> Clip:
+        """The clip of this number, the same one every time."""
+
+
+@dataclass(frozen=True)
+class SimulatedClips:
+    """Clips rendered on the fly, one world per index.
+
+    Attributes:
+        count: distinct clips.
+        frames: frames per clip.
+        sizes: (height, width) of the images; the index picks one in turn, so that a training sees
+            several aspect ratios.
+        split: ``train`` or ``heldout``; the seeds of the two never meet.
+        first: index offset, to take other worlds than another training took.
+    """
+
+    count: int
+    frames: int
+    sizes: tuple[tuple[int, int], ...]
+    split: str = "train"
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def clip(self, index: int) -> Clip:
+        from video_depth_ros.simulation.clip import random_clip
+
+        number = self.first + index % self.count
+        height, width = self.sizes[number % len(self.sizes)]
+        made = random_clip(number, self.frames, height, width, split=self.split)
+        return Clip(np.asarray(made.rgb, np.uint8), np.asarray(made.depth, np.float32))
+
+
+@dataclass(frozen=True)
+class CachedClips:
+    """Keeps every clip of another source as one file, so that it is rendered only once.
+
+    Depth is stored as half-precision disparity (relative error 5e-4). Files are written beside and
+    renamed, so that several processes may fill one folder.
+    """
+
+    source: ClipSource
+    folder: Path
+
+    @property
+    def frames(self) -> int:
+        """Frames of every clip."""
+        return self.source.frames
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def path(self, index: int) -> Path:
+        """The file of a clip."""
+        return self.folder / f"clip_{index % len(self.source):06d}.npz"
+
+    def clip(self, index: int) -> Clip:
+        path = self.path(index)
+        if not path.exists():
+            made = self.source.clip(index)
+            save_clip(path, made)
+        return load_clip(path)
+
+
+def save_clip(path: Path, clip: Clip) -> None:
+    """Write a clip to a file; sky is stored as disparity 0, unknown as NaN."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with np.errstate(divide="ignore", over="ignore"):
+        disparity = (1.0 / clip.depth).astype(np.float16)
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    with beside.open("wb") as file:
+        np.savez(file, rgb=clip.rgb, disparity=disparity)
+    beside.replace(path)
+
+
+def load_clip(path: Path) -> Clip:
+    """Read a clip written by :func:`save_clip`.
+
+    Raises:
+        InputError: ``unreadable``, with the path.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            disparity = data["disparity"].astype(np.float32)
+            rgb = data["rgb"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            "unreadable",
+            f"expected a cached clip with rgb and disparity at {path}, got {error}; "
+            "delete the file, it is made again",
+        ) from error
+    with np.errstate(divide="ignore"):
+        return Clip(rgb, 1.0 / disparity)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips from data sets in the folders people have them in: TartanAir, Virtual KITTI 2, Hypersim.
+
+These are DVD's own training sets. Only the layouts are known here; the data is the user's, with
+its own licence. Depth limits are DVD's: TartanAir clamped at 50 m, Virtual KITTI's sky at 655.35 m
+taken as sky, Hypersim's distance along the ray turned into depth along the axis and clamped at
+65 m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from video_depth_ros.errors import RecordingError
+from video_depth_ros.training.clips import Clip
+
+Reader = Callable[[Path], np.ndarray]
+
+TARTANAIR_FAR = 50.0
+VKITTI_FAR = 80.0
+VKITTI_SKY = 655.0  # m; the sky is stored as 65535 cm
+HYPERSIM_FAR = 65.0
+HYPERSIM_FOCAL = 886.81  # px at 1024 x 768
+
+
+@dataclass(frozen=True)
+class FolderClips:
+    """Runs of frames of several sequences; clip ``i`` is the ``i``-th run of ``frames`` frames.
+
+    Attributes:
+        name: of the layout, for messages.
+        sequences: (image path, depth path) of every frame, per sequence, in order.
+        frames: frames per clip; runs start at every ``frames``-th frame.
+        read_depth: file to float32 [H, W] in metres, NaN unknown, +inf sky.
+        max_height: larger images are reduced to this height (training crops are small).
+    """
+
+    name: str
+    sequences: tuple[tuple[tuple[Path, Path], ...], ...]
+    frames: int
+    read_depth: Reader
+    max_height: int = 480
+
+    def __len__(self) -> int:
+        return sum(len(s) // self.frames for s in self.sequences)
+
+    def clip(self, index: int) -> Clip:
+        """Read a run of frames.
+
+        Raises:
+            RecordingError: a file cannot be read.
+        """
+        place = index % len(self)
+        for sequence in self.sequences:
+            runs = len(sequence) // self.frames
+            if place < runs:
+                part = sequence[place * self.frames : (place + 1) * self.frames]
+                break
+            place -= runs
+        images, depths = [], []
+        for image_path, depth_path in part:
+            image, depth = _reduced(
+                _image(image_path), self.read_depth(depth_path), self.max_height
+            )
+            images.append(image)
+            depths.append(depth)
+        return Clip(np.stack(images), np.stack(depths))
+
+
+def tartanair(root: Path, frames: int) -> FolderClips:
+    """``ENV/{Easy,Hard}/P000/image_left/000000_left.png`` with ``depth_left/*_left_depth.npy``."""
+    sequences = []
+    for folder in sorted(root.glob("**/image_left")):
+        depth = folder.parent / "depth_left"
+        pairs = [(p, depth / f"{p.stem}_depth.npy") for p in sorted(folder.glob("*_left.png"))]
+        sequences.append(_present(pairs))
+    return _source("tartanair", root, sequences, frames, _tartanair_depth)
+
+
+def vkitti2(root: Path, frames: int) -> FolderClips:
+    """``Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg``, ``depth/Camera_0/depth_00000.png``."""
+    sequences = []
+    for folder in sorted(root.glob("**/frames/rgb/Camera_*")):
+        depth = folder.parents[1] / "depth" / folder.name
+        pairs = [
+            (p, depth / f"{p.stem.replace('rgb', 'depth')}.png")
+            for p in sorted(folder.glob("rgb_*.jpg"))
+        ]
+        sequences.append(_present(pairs))
+    return _source("vkitti2", root, sequences, frames, _vkitti_depth)
+
+
+def hypersim(root: Path, frames: int) -> FolderClips:
+    """``ai_001_001/images/scene_cam_00_{final_preview,geometry_hdf5}``; single images (no video).
+
+    Camera poses jump between Hypersim's frames, so clips are one frame long whatever ``frames``.
+    """
+    sequences = []
+    for folder in sorted(root.glob("**/scene_cam_*_final_preview")):
+        depth = folder.with_name(folder.name.replace("final_preview", "geometry_hdf5"))
+        pairs = [
+            (p, depth / p.name.replace(".tonemap.jpg", ".depth_meters.hdf5"))
+            for p in sorted(folder.glob("frame.*.tonemap.jpg"))
+        ]
+        sequences.append(_present(pairs))
+    return _source("hypersim", root, sequences, 1, _hypersim_depth)
+
+
+LAYOUTS: dict[str, Callable[[Path, int], FolderClips]] = {
+    "tartanair": tartanair,
+    "vkitti2": vkitti2,
+    "hypersim": hypersim,
+}
+
+
+def _source(
+    name: str,
+    root: Path,
+    sequences: Sequence[tuple[tuple[Path, Path], ...]],
+    frames: int,
+    read_depth: Reader,
+) -> FolderClips:
+    source = FolderClips(name, tuple(s for s in sequences if s), frames, read_depth)
+    if not len(source):
+        doc = " ".join((LAYOUTS[name].__doc__ or "").split())
+        raise RecordingError(
+            f"{name}: expected runs of {frames} frames in the layout {doc} under {root}, got none"
+        )
+    return source
+
+
+def _present(pairs: list[tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
+    return tuple(pair for pair in pairs if pair[1].exists())
+
+
+def _image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise RecordingError(f"expected a readable image at {path}")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _tartanair_depth(path: Path) -> np.ndarray:
+    try:
+        depth = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"expected TartanAir depth at {path}, got {error}") from error
+    return np.where(depth > 0, np.minimum(depth, TARTANAIR_FAR), np.nan).astype(np.float32)
+
+
+def _vkitti_depth(path: Path) -> np.ndarray:
+    centimetres = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
+    if centimetres is None:
+        raise RecordingError(f"expected Virtual KITTI 2 depth (16 bit, cm) at {path}")
+    depth = centimetres.astype(np.float32) / 100.0
+    sky = depth >= VKITTI_SKY
+    depth = np.where(depth > 1e-5, np.minimum(depth, VKITTI_FAR), np.nan)
+    return np.where(sky, np.inf, depth).astype(np.float32)
+
+
+def _hypersim_depth(path: Path) -> np.ndarray:
+    try:
+        import h5py  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise RecordingError(
+            "Hypersim's depth is HDF5: expected the package h5py; install it with pip install h5py"
+        ) from error
+    try:
+        with h5py.File(path, "r") as file:
+            distance = np.asarray(file["dataset"], np.float32)
+    except (OSError, KeyError) as error:
+        raise RecordingError(f"expected Hypersim distance at {path}, got {error}") from error
+    return planar_depth(distance)
+
+
+def planar_depth(distance: np.ndarray, focal: float = HYPERSIM_FOCAL) -> np.ndarray:
+    """Distance along the ray [H, W] to depth along the axis, principal point in the middle."""
+    height, width = distance.shape
+    u = np.arange(width) - width / 2 + 0.5
+    v = np.arange(height) - height / 2 + 0.5
+    focal = focal * width / 1024
+    cosine = focal / np.sqrt(u[None] ** 2 + v[:, None] ** 2 + focal**2)
+    depth = np.where(np.isfinite(distance), distance * cosine, np.nan)
+    return np.minimum(depth, HYPERSIM_FAR).astype(np.float32)
+
+
+def _reduced(
+    image: np.ndarray, depth: np.ndarray, max_height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    height, width = image.shape[:2]
+    if depth.shape != (height, width):
+        raise RecordingError(
+            f"expected depth of the image's size {width}x{height}, got {depth.shape[::-1]}"
+        )
+    if height <= max_height:
+        return image, depth
+    size = (round(width * max_height / height), max_height)
+    return (
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+        cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST),
+    )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network in training: causal VAE and transformer, on whole clips.
+
+Exactly what a streaming session computes, with gradients: the same classes, the same causal state,
+the window that starts with an image latent and takes its later latents from the running stream.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.regressors.wan.sizes import ModelSize
+from video_depth_ros.regressors.wan.transformer import FoldedTransformer
+from video_depth_ros.regressors.wan.unfolded import TEXT_DIM, UnfoldedTransformer
+from video_depth_ros.regressors.wan.vae import CausalVae
+
+SMALL_TEXT_DIM = 16  # width of the zero context when training from scratch: only its bias acts
+
+
+class DepthModel(nn.Module):
+    """RGB clips to disparity clips.
+
+    Args:
+        size: sizes of both networks.
+        tau: timestep of DVD's structural anchor, in (0, 1]; None trains the folded network
+            directly, which has no timestep at all.
+        text_dim: width of the zero context of the unfolded network; 4096 in the public weights.
+    """
+
+    def __init__(
+        self, size: ModelSize, tau: float | None = 0.5, text_dim: int = SMALL_TEXT_DIM
+    ) -> None:
+        super().__init__()
+        if size.transformer.in_channels != size.vae.z_dim:
+            raise ConfigError(
+                f"expected a transformer for {size.vae.z_dim} latent channels, got "
+                f"{size.transformer.in_channels}"
+            )
+        self.size = size
+        self.tau = tau
+        self.vae = CausalVae(size.vae)
+        self.transformer: FoldedTransformer | UnfoldedTransformer
+        if tau is None:
+            self.transformer = FoldedTransformer(size.transformer)
+        else:
+            length = 512 if text_dim == TEXT_DIM else 1
+            self.transformer = UnfoldedTransformer(size.transformer, text_dim, length)
+
+    def regress(self, latents: Tensor) -> Tensor:
+        """RGB latents [B, C, T', h, w] to depth latents of the same shape."""
+        if isinstance(self.transformer, UnfoldedTransformer):
+            assert self.tau is not None
+            return self.transformer(latents, self.tau)
+        return self.transformer(latents)
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """Images [B, 3, T, H, W] in [0, 1] to latents [B, C, T', h, w], T = 1 + stride * n."""
+        return self.vae.encode(rgb * 2 - 1)[0]
+
+    def window(self, rgb: Tensor, first_group: int) -> Tensor:
+        """Latents of the window that starts at group ``first_group`` of a clip, as in a stream.
+
+        The first latent is the image latent of that group's last frame (empty history); the
+        others come from the running stream, whose history reaches back before the window.
+        """
+        stream = self.encode(rgb)
+        if first_group == 0:
+            return stream
+        frame = first_group * self.size.vae.temporal_stride
+        image = self.encode(rgb[:, :, frame : frame + 1])
+        return torch.cat((image, stream[:, :, first_group + 1 :]), dim=2)
+
+    def disparity(self, latents: Tensor) -> Tensor:
+        """Depth latents to disparity [B, T, H, W], not clamped; the mean of the channels."""
+        frames, _ = self.vae.decode(latents)
+        return frames.mean(dim=1) * 0.5 + 0.5
+
+    def forward(self, rgb: Tensor, first_group: int = 0) -> Tensor:
+        """Images [B, 3, T, H, W] in [0, 1] to disparity of the window's frames [B, T', H, W].
+
+        With ``first_group`` = g the window's frames are those from g * stride on.
+        """
+        return self.disparity(self.regress(self.window(rgb, first_group)))
+
+
+def disparity_video(target: Tensor) -> Tensor:
+    """Normalised disparity [B, T, H, W] as the grey video in [-1, 1] that the VAE takes."""
+    return (target * 2 - 1)[:, None].expand(-1, 3, -1, -1, -1)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three stages of training, each a module from a batch to its loss.
+
+``vae``: the causal VAE learns to reproduce images and disparity (only for small models; DVD keeps
+Wan's VAE). ``latent``: DVD's own stage, RGB latent to depth latent with LMR, VAE frozen.
+``pixel``: everything end to end on disparity, in the windows of a streaming session.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from video_depth_ros.training.batches import Batch
+from video_depth_ros.training.losses import Parts, latent_loss, pixel_loss, relative_weight
+from video_depth_ros.training.model import DepthModel, disparity_video
+
+KL_WEIGHT = 1e-5  # holds the latent near unit size; small, the decoder must stay sharp
+
+
+class VaeStage(nn.Module):
+    """Reconstruction (L1 and gradients) of images and of disparity, with a little KL."""
+
+    def __init__(self, model: DepthModel) -> None:
+        super().__init__()
+        self.model = model
+        model.transformer.requires_grad_(False)
+
+    def forward(
+        self, batch: Batch, first_group: int = 0, restart: int = 0
+    ) -> tuple[Tensor, Parts]:
+        device = self.model.vae.latent_mean.device
+        rgb = batch.images(device) * 2 - 1
+        grey = disparity_video(batch.target.to(device))
+        videos = torch.cat((rgb, grey))
+        mean, log_variance, _ = self.model.vae.moments(videos)
+        log_variance = log_variance.clamp(-20, 10)
+        noise = torch.randn_like(mean)
+        latent = self.model.vae.normalise(mean + (0.5 * log_variance).exp() * noise)
+        error = self.model.vae.decode(latent)[0] - videos
+        parts = {
+            "l1": error.abs().mean(),
+            "grad": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
+            "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
+        }
+        return parts["l1"] + 0.5 * parts["grad"] + KL_WEIGHT * parts["kl"], parts
+
+
+class LatentStage(nn.Module):
+    """DVD: depth latent from RGB latent, mean squared error plus latent manifold rectification."""
+
+    def __init__(self, model: DepthModel, lmr: float) -> None:
+        super().__init__()
+        self.model = model
+        self.lmr = lmr
+        model.vae.requires_grad_(False)
+
+    def forward(
+        self, batch: Batch, first_group: int = 0, restart: int = 0
+    ) -> tuple[Tensor, Parts]:
+        device = self.model.vae.latent_mean.device
+        with torch.no_grad():
+            rgb = self.model.window(batch.images(device), first_group)
+            frame = first_group * self.model.size.vae.temporal_stride
+            truth = disparity_video(batch.target[:, frame:].to(device))
+            depth = self.model.vae.encode(truth)[0]
+        return latent_loss(self.model.regress(rgb), depth, self.lmr)
+
+
+class PixelStage(nn.Module):
+    """End to end on disparity."""
+
+    def __init__(
+        self, model: DepthModel, absolute: float, gradient: float, temporal: float
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = {"absolute": absolute, "gradient": gradient, "temporal": temporal}
+
+    def forward(
+        self, batch: Batch, first_group: int = 0, restart: int = 0
+    ) -> tuple[Tensor, Parts]:
+        device = self.model.vae.latent_mean.device
+        predicted = self.model(batch.images(device), first_group).float()
+        frame = first_group * self.model.size.vae.temporal_stride
+        target = batch.target[:, frame:].to(device)
+        known = batch.known[:, frame:].to(device)
+        relative = relative_weight(target, batch.low.to(device), batch.high.to(device))
+        return pixel_loss(predicted, target, known, relative, **self.weights)
+
+
+@torch.no_grad()
+def measure_latents(model: DepthModel, batches: list[Batch]) -> None:
+    """Set the VAE's normalisation to the statistics of RGB and depth latents of some batches.
+
+    As in Wan's VAE, whose fixed per-channel mean and deviation bring latents to unit size.
+    """
+    vae = model.vae
+    device = vae.latent_mean.device
+    columns = []
+    for batch in batches:
+        for video in (batch.images(device) * 2 - 1, disparity_video(batch.target.to(device))):
+            mean, _, _ = vae.moments(video)
+            columns.append(mean.float().transpose(0, 1).flatten(1))
+    values = torch.cat(columns, dim=1)
+    vae.latent_mean.copy_(values.mean(dim=1))
+    vae.latent_std.copy_(values.std(dim=1).clamp_min(1e-3))
