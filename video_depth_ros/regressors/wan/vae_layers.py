@@ -58,14 +58,9 @@ class CausalConv3d(nn.Conv3d):
             tape.write(functional.pad(x, (0, 0, 0, 0, HISTORY - 1, 0)))
             image = functional.conv2d(x[:, :, 0], self.weight[:, :, -1], self.bias, padding=1)
             return image[:, :, None]
-        if past is None:
-            b, c, _, h, w = x.shape
-            past = x.new_zeros(b, c, HISTORY, h, w)
-        x = torch.cat((past, x), dim=2)
+        x = _after(past, x)
         tape.write(x[:, :, -HISTORY:])
-        if x.device.type == "cpu":
-            return _conv3d_by_2d(x, self.weight, self.bias)
-        return super().forward(x)
+        return _convolve(x, self)
 
 
 class ResidualBlock(nn.Module):
@@ -127,10 +122,10 @@ class Downsample(nn.Module):
         last = tape.read()
         tape.write(x[:, :, -1:])
         if last is not None:
-            return self.time_conv(torch.cat((last, x), dim=2))
+            return _convolve(torch.cat((last, x), dim=2), self.time_conv)
         if x.shape[2] == 1:
             return x  # the first frame of a stream is a latent of its own
-        return torch.cat((x[:, :, :1], self.time_conv(x)), dim=2)
+        return torch.cat((x[:, :, :1], _convolve(x, self.time_conv)), dim=2)
 
 
 class Upsample(nn.Module):
@@ -155,31 +150,39 @@ class Upsample(nn.Module):
         past = tape.read()
         first = x[:, :, :0]
         if past is None:
-            b, c, _, h, w = x.shape
-            past = x.new_zeros(b, c, HISTORY, h, w)
             first, x = x[:, :, :1], x[:, :, 1:]
-        padded = torch.cat((past, x), dim=2)
+        padded = _after(past, x)
         tape.write(padded[:, :, -HISTORY:])
         if x.shape[2] == 0:
             return first
-        y = self.time_conv(padded)
-        b, c2, t, h, w = y.shape
-        y = y.view(b, 2, c2 // 2, t, h, w).permute(0, 2, 3, 1, 4, 5)
-        return torch.cat((first, y.reshape(b, c2 // 2, 2 * t, h, w)), dim=2)
+        # 2C channels of a frame are two frames of C; pixels stay innermost (channels_last_3d)
+        y = _convolve(padded, self.time_conv).unflatten(1, (2, -1)).permute(0, 3, 1, 4, 5, 2)
+        return torch.cat((first, y.flatten(1, 2).permute(0, 4, 1, 2, 3)), dim=2)
 
 
-def _conv3d_by_2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 3x3x3 convolution as a 2-D one over three frames' channels side by side.
+def _after(past: Tensor | None, x: Tensor) -> Tensor:
+    """The history and then x; zeros before the start. Keeps x's memory format."""
+    if past is None:
+        return functional.pad(x, (0, 0, 0, 0, HISTORY, 0))
+    return torch.cat((past, x), dim=2)
 
-    On CPUs conv3d runs 5 to 15 times slower than this (``channels_last`` 2-D kernels are the
-    tuned ones). x is [B, C, T + 2, H, W], best in ``channels_last_3d``, and so is the result.
+
+def _convolve(x: Tensor, conv: nn.Conv3d) -> Tensor:
+    """A convolution over three frames, x [B, C, T, H, W] with its history in front.
+
+    On CPUs conv3d is 5 to 15 times slower than a 2-D convolution over three frames' channels side
+    by side, which is the same sum: ``channels_last`` 2-D kernels are the tuned ones there. x is
+    best in ``channels_last_3d``, and so is the result.
     """
+    if x.device.type != "cpu":
+        return functional.conv3d(x, conv.weight, conv.bias, conv.stride, conv.padding)
     pixels = x.permute(0, 2, 3, 4, 1)
-    t = pixels.shape[1] - HISTORY
-    triples = torch.cat([pixels[:, i : i + t] for i in range(HISTORY + 1)], dim=-1)
-    flat = weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-    y = functional.conv2d(triples.flatten(0, 1).permute(0, 3, 1, 2), flat, bias, padding=1)
-    return _clip(y, x.shape[0])
+    step, last = conv.stride[0], x.shape[2] - HISTORY
+    triples = torch.cat([pixels[:, i : i + last : step] for i in range(HISTORY + 1)], dim=-1)
+    flat = conv.weight.transpose(1, 2).flatten(1, 2)
+    flat = flat.contiguous(memory_format=torch.channels_last)
+    images = triples.flatten(0, 1).permute(0, 3, 1, 2)
+    return _clip(functional.conv2d(images, flat, conv.bias, padding=conv.padding[1:]), x.shape[0])
 
 
 def _frames(x: Tensor) -> Tensor:
