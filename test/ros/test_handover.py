@@ -63,7 +63,7 @@ def test_the_newest_images_win() -> None:
     handover = Handover(counters)
     handover.capacity, handover.open = 3, True
     for number in range(10):
-        handover.offer_frame(number)
+        handover.offer_frame(number, number)
     frames = []
     while (batch := handover.take(0.0)) is not None and batch.frame is not None:
         frames.append(batch.frame)
@@ -78,7 +78,7 @@ def test_measurements_come_with_the_image_that_they_precede_and_are_bounded() ->
     for number in range(25):
         handover.offer("points", number)
     handover.offer("imu", "a")
-    handover.offer_frame("image")
+    handover.offer_frame("image", 0)
     batch = handover.take(0.0)
     assert batch is not None and batch.frame == "image"
     assert batch.measurements == [*(("points", n) for n in range(5, 25)), ("imu", "a")]
@@ -90,12 +90,28 @@ def test_closed_for_input_everything_but_camera_info_is_left() -> None:
     handover = Handover(counters)
     handover.offer("points", 1)
     handover.offer("camera_info", 2)
-    handover.offer_frame(3)
+    handover.offer_frame(3, 0)
     handover.command(lambda: None)
     batch = handover.take(0.0)
     assert batch is not None and batch.frame is None
     assert batch.measurements == [("camera_info", 2)] and len(batch.commands) == 1
     assert counters.snapshot() == {"inactive": 1}
+
+
+def test_only_the_camera_makes_gaps() -> None:
+    handover = Handover(Counters())
+    handover.capacity, handover.open = 2, True
+    for stamp_ns in (0, 10, 20, 30):  # two are pushed out
+        handover.offer_frame(stamp_ns, stamp_ns)
+    batch = handover.take(0.0)
+    assert batch is not None and (batch.frame, batch.camera_gap_ns) == (20, 10)
+    for stamp_ns in (40, 140, 150):  # the image after the gap is pushed out
+        handover.offer_frame(stamp_ns, stamp_ns)
+    handover.offer_frame(160, 160)
+    batch = handover.take(0.0)
+    assert batch is not None and (batch.frame, batch.camera_gap_ns) == (150, 100)
+    batch = handover.take(0.0)
+    assert batch is not None and (batch.frame, batch.camera_gap_ns) == (160, 10)
 
 
 def test_close_wakes_the_worker() -> None:

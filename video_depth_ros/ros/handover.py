@@ -89,6 +89,16 @@ class Batch:
     measurements: list[tuple[str, Any]] = field(default_factory=list)
     frame: Any = None
     arrival: float = 0.0  # time.monotonic() of the frame
+    # largest interval [ns] between images as the camera sent them, since the frame taken before:
+    # what the node itself left out is no gap of the camera
+    camera_gap_ns: int = 0
+
+
+@dataclass
+class _Waiting:
+    message: Any
+    arrival: float
+    camera_gap_ns: int
 
 
 class Handover:
@@ -104,25 +114,33 @@ class Handover:
         self._changed = threading.Condition()
         self._commands: list[Callable[[], None]] = []
         self._measurements: dict[str, deque[Any]] = {name: deque() for name in _MEASUREMENTS}
-        self._frames: deque[tuple[Any, float]] = deque()
+        self._frames: deque[_Waiting] = deque()
+        self._newest_ns: int | None = None  # stamp of the image that came last
+        self._gap_ns = 0
         self._closed = False
         self.open = False  # whether images and measurements are taken
         self.capacity = 1  # images that may wait
         self.decimator = Decimator()
 
-    def offer_frame(self, message: Any) -> None:
-        """An image has come."""
+    def offer_frame(self, message: Any, stamp_ns: int) -> None:
+        """An image has come, with this stamp."""
         now = time.monotonic()
         with self._changed:
             if not self.open:
                 self._counters.add("inactive")
                 return
+            if self._newest_ns is not None:
+                self._gap_ns = max(self._gap_ns, stamp_ns - self._newest_ns)
+            self._newest_ns = stamp_ns
             if not self.decimator.accept(now):
                 self._counters.add("decimated")
                 return
-            self._frames.append((message, now))
+            self._frames.append(_Waiting(message, now, self._gap_ns))
+            self._gap_ns = 0
             while len(self._frames) > self.capacity:
-                self._frames.popleft()
+                pushed_out = self._frames.popleft()
+                oldest = self._frames[0]
+                oldest.camera_gap_ns = max(oldest.camera_gap_ns, pushed_out.camera_gap_ns)
                 self._counters.add("overload")
             self._changed.notify()
 
@@ -148,6 +166,7 @@ class Handover:
         """Drop everything that waits, but for camera_info, which does not age."""
         with self._changed:
             self._frames.clear()
+            self._newest_ns, self._gap_ns = None, 0
             for kind, queue in self._measurements.items():
                 if kind != "camera_info":
                     queue.clear()
@@ -173,5 +192,7 @@ class Handover:
                 batch.measurements += [(kind, message) for message in queue]
                 queue.clear()
             if self._frames:
-                batch.frame, batch.arrival = self._frames.popleft()
+                frame = self._frames.popleft()
+                batch.frame, batch.arrival = frame.message, frame.arrival
+                batch.camera_gap_ns = frame.camera_gap_ns
             return batch

@@ -13,6 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
+from video_depth_ros.ros.conversions import stamp_of
 from video_depth_ros.ros.handover import Counters, Handover
 
 try:
@@ -124,7 +125,7 @@ class Inputs:
     def _on_image(self, message: Any) -> None:
         self.last_image = time.monotonic()
         self._counters.add("images")
-        self._handover.offer_frame(message)
+        self._handover.offer_frame(message, stamp_of(message))
 
     def _receiver(self, name: str) -> Any:
         if name == "camera_info":

@@ -5,6 +5,8 @@ publishes. Every fault of an input or of the network has a name here and is coun
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import threading
 import time
 import traceback
@@ -161,11 +163,7 @@ class Worker:
         self._frame_generation = self._generation
         if batch.frame is not None:
             self._frame_id = batch.frame.header.frame_id
-        config = self._config()
-        if config is not self._applied:
-            self._pipeline.reconfigure(config)
-            self.handover.decimator.max_rate = config.input.max_rate
-            self._applied = config
+        self._apply_config(batch.camera_gap_ns)
         for command in batch.commands:
             command()
         for kind, message in batch.measurements:
@@ -175,6 +173,19 @@ class Worker:
         began = time.monotonic()
         self._guard("image", lambda: self._frame(batch.frame, batch.arrival))
         self.handover.decimator.spent(time.monotonic() - began)
+
+    def _apply_config(self, camera_gap_ns: int) -> None:
+        """The parameters as they are now. A gap that the camera did not make, because this node
+        left images out for want of speed, must not start the stream anew: a network that takes
+        longer than max_gap would never get past its first window."""
+        config = self._config()
+        self.handover.decimator.max_rate = config.input.max_rate
+        if camera_gap_ns <= config.stream.max_gap * 1e9:
+            patient = dataclasses.replace(config.stream, max_gap=math.inf)
+            config = dataclasses.replace(config, stream=patient)
+        if config != self._applied:
+            self._pipeline.reconfigure(config)
+            self._applied = config
 
     def _begin(self) -> None:
         self._failures, self._failure = 0, ""
