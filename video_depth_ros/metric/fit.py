@@ -92,11 +92,8 @@ def fit_scale(
     d = d - middle
     spread_d, spread_q = _range(d, 0.05), _range(q, 0.05)
     typical_slope = spread_q / spread_d if spread_d > 0.0 else 0.0
-    noise = np.sqrt(
-        sigma[order] ** 2
-        + (config.disparity_error * typical_slope * spread_d) ** 2
-        + (config.relative_error * q) ** 2
-    )
+    fixed = sigma[order] ** 2 + (config.disparity_error * typical_slope * spread_d) ** 2
+    noise = np.sqrt(fixed + (config.relative_error * q) ** 2)
     centred_prior = None if prior is None else (prior[0], prior[1] + prior[0] * middle)
     start = None
     if n >= config.min_points and spread_d > 0.0:
@@ -105,10 +102,10 @@ def fit_scale(
         if centred_prior is None:
             return ScaleFit(Verdict.OUTLIERS, n=n)
         return _level(d, q, noise, order, middle, centred_prior[0], config, common)
-    fit = _tukey(d, q, noise, start)
+    fit = _tukey(d, q, fixed, config.relative_error, start)
     if fit is None:
         return ScaleFit(Verdict.OUTLIERS, n=n)
-    slope, shift, weight, scale = fit
+    slope, shift, weight, scale, noise = fit
     residual = q - slope * d - shift
     inliers = np.abs(residual) <= _INLIER * max(scale, 1.0) * noise
     share = float(inliers.mean())
@@ -117,8 +114,6 @@ def fit_scale(
         return ScaleFit(Verdict.OUTLIERS, n=n, inlier_share=share, residual=relative)
     if relative > config.max_residual:
         return ScaleFit(Verdict.UNRELATED, n=n, inlier_share=share, residual=relative)
-    if slope <= 0.0:
-        return ScaleFit(Verdict.INVERTED, n=n, inlier_share=share, residual=relative)
     total = float(weight.sum())
     centre = float(weight @ d) / total
     relief = float(weight @ np.square(d - centre))
@@ -126,12 +121,13 @@ def fit_scale(
     inflation = config.inflation * scale**2
     sigma_level = math.hypot(math.sqrt(inflation / total), config.floor * level)
     sigma_slope = math.hypot(math.sqrt(inflation / max(relief, 1e-30)), config.floor * slope)
-    fitted = slope * d[inliers] + shift
-    low, high = np.quantile(fitted, (0.05, 0.95))
-    spread = high / low if low > 0.0 else math.inf
-    if spread < config.min_spread or sigma_slope > config.max_slope_sigma * slope:
-        assumed = slope if centred_prior is None else centred_prior[0]
+    low, high = np.sort(slope * np.quantile(d[inliers], (0.05, 0.95)) + shift)
+    flat = low > 0.0 and high < config.min_spread * low
+    if flat or sigma_slope > config.max_slope_sigma * abs(slope):
+        assumed = max(slope, 0.0) if centred_prior is None else centred_prior[0]
         return _level(d, q, noise, order, middle, assumed, config, common)
+    if slope <= 0.0:
+        return ScaleFit(Verdict.INVERTED, n=n, inlier_share=share, residual=relative)
     back = np.empty(n, dtype=bool)
     back[order] = inliers
     return ScaleFit(
@@ -172,16 +168,24 @@ def _lmeds(
 
 
 def _tukey(
-    d: np.ndarray, q: np.ndarray, noise: np.ndarray, start: tuple[float, float]
-) -> tuple[float, float, np.ndarray, float] | None:
-    """Iteratively re-weighted least squares: slope, shift, weights [m^2], scale of the noise."""
+    d: np.ndarray, q: np.ndarray, fixed: np.ndarray, relative: float, start: tuple[float, float]
+) -> tuple[float, float, np.ndarray, float, np.ndarray] | None:
+    """Iteratively re-weighted least squares: slope, shift, weights [m^2], noise's scale, noise.
+
+    The weight's relative noise follows the fitted value: by the measured one, an outlier that
+    reads too far would pass for a precise measurement. Whether a residual is an outlier is judged
+    by the smaller of the two, or a wrong far reading would hide in the noise of a near one.
+    """
     slope, shift = start
-    weight, scale = np.zeros_like(d), 1.0
-    base = 1.0 / noise**2
+    weight, scale, noise = np.zeros_like(d), 1.0, np.ones_like(d)
     for _ in range(_ITERATIONS):
-        normal = (q - slope * d - shift) / noise
+        fitted = slope * d + shift
+        positive = np.maximum(fitted, 0.0)
+        noise = np.sqrt(fixed + np.square(relative * np.minimum(positive, q)))
+        normal = (q - fitted) / noise
         scale = max(_MAD * float(np.median(np.abs(normal))), 1e-6)
-        weight = base * np.square(np.maximum(0.0, 1.0 - np.square(normal / (_TUKEY * scale))))
+        weight = np.maximum(0.0, 1.0 - np.square(normal / (_TUKEY * scale)))
+        weight = np.square(weight) / (fixed + np.square(relative * positive))
         total = float(weight.sum())
         if total <= 0.0:
             return None
@@ -194,7 +198,7 @@ def _tukey(
         shift = mean_q - slope * mean_d
         if abs(slope - previous) <= 1e-6 * abs(slope):
             break
-    return slope, shift, weight, scale
+    return slope, shift, weight, scale, noise
 
 
 def _level(

@@ -35,6 +35,7 @@ class LocalCorrection:
         low, high: log inverse depth at the ends of the grid's first axis.
         gain: share by which the error at left-out anchors fell.
         errors: float64 [n], log error of each anchor when left out.
+        coverage: float64 [rows, columns], 0 to 1: how well anchors cover the image there.
     """
 
     grid: np.ndarray
@@ -43,6 +44,7 @@ class LocalCorrection:
     high: float
     gain: float
     errors: np.ndarray
+    coverage: np.ndarray
 
     def apply(self, inverse_depth: Tensor) -> Tensor:
         """Corrected inverse depth, float [h, w]; NaN stays NaN."""
@@ -50,6 +52,15 @@ class LocalCorrection:
         third = torch.nan_to_num(third.clamp(0.0, 1.0), nan=0.0)
         grid = torch.as_tensor(self.grid, dtype=third.dtype, device=third.device)
         return inverse_depth * _slice(grid, third, self.cell).clamp(-_CLIP, _CLIP).exp()
+
+    def covered(self, like: Tensor) -> Tensor:
+        """Coverage at every pixel, float [h, w], of the shape and on the device of ``like``."""
+        height, width = like.shape
+        rows, columns = self.coverage.shape
+        grid = torch.as_tensor(self.coverage, dtype=like.dtype, device=like.device)
+        size = (math.ceil((rows - 1) * self.cell), math.ceil((columns - 1) * self.cell))
+        image = F.interpolate(grid[None, None], size=size, mode="bilinear", align_corners=True)
+        return image[0, 0, :height, :width]
 
 
 def fit_local(
@@ -81,7 +92,7 @@ def fit_local(
     low, high = float(low), float(max(high, low + 0.1))
     third = np.clip((log_q - low) / (high - low), 0.0, 1.0)
     corners = _footprints(uv, third, size, config)
-    fold = _folds(uv, config.cell)
+    fold = _folds(uv, max(1, config.cell // 2))
     left_out = np.zeros(n)
     for side in (0, 1):
         inside = fold == side
@@ -93,7 +104,8 @@ def fit_local(
     if gain < config.min_gain:
         return None
     grid, _ = _pyramid(corners, target, weight, config.ridge)
-    return LocalCorrection(grid, float(config.cell), low, high, gain, errors)
+    coverage = _coverage(corners[-1], weight)
+    return LocalCorrection(grid, float(config.cell), low, high, gain, errors, coverage)
 
 
 def _folds(uv: np.ndarray, cell: int) -> np.ndarray:
@@ -146,6 +158,14 @@ def _pyramid(
         rest -= value
         grid = own if level == 0 else own + _finer(grid, own.shape)
     return grid, total
+
+
+def _coverage(corners: _Corners, weight: np.ndarray) -> np.ndarray:
+    """Anchors at the finest grid's image vertices, n / (n + 1)."""
+    flat, share = corners.index.ravel(), (corners.share * weight).ravel()
+    count = np.bincount(flat, share, math.prod(corners.shape)).reshape(corners.shape).sum(axis=0)
+    count = 4.0 * _blur(count[None])[0]
+    return count / (count + 1.0)
 
 
 def _finer(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

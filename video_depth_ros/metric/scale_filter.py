@@ -116,13 +116,14 @@ class ScaleFilter:
         """Innovation, Jacobian and measurement noise of a fit at the present state."""
         a, b = self.a, self.b
         H = np.array([[a * fit.centre, 1.0], [1.0, 0.0]])
-        nu = np.array([fit.level - a * fit.centre - b, math.log(fit.slope) - math.log(a)])
+        level = fit.level - a * fit.centre - b
+        if fit.verdict is Verdict.LEVEL_ONLY:
+            variance = fit.sigma_level**2 + (fit.level * fit.common) ** 2
+            return np.array([level]), H[:1], np.array([[variance]])
+        nu = np.array([level, math.log(fit.slope / a)])
         R = np.diag([fit.sigma_level**2, (fit.sigma_slope / fit.slope) ** 2])
         shared = np.array([fit.level, 1.0]) * fit.common
-        R = R + np.outer(shared, shared)
-        if fit.verdict is Verdict.LEVEL_ONLY:
-            return nu[:1], H[:1], np.array([[fit.sigma_level**2 + shared[0] ** 2]])
-        return nu, H, R
+        return nu, H, R + np.outer(shared, shared)
 
     def _start(self, fit: ScaleFit) -> None:
         """First estimate. Seen at one depth only, b has a broad prior about zero."""
@@ -137,7 +138,7 @@ class ScaleFilter:
             self._x = np.array([math.log(a), b])
             self._P = G @ (R + np.outer(shared, shared)) @ G.T
             return
-        a = fit.level / fit.centre if fit.centre > 0.0 else fit.slope
+        a = fit.level / fit.centre if fit.centre > 0.0 else fit.level
         self._x = np.array([math.log(max(a, 1e-9)), fit.level - a * fit.centre])
         self._P = np.diag([1.0, (_UNKNOWN_SHIFT * self._level) ** 2])
         self.update(fit)

@@ -67,6 +67,7 @@ class MetricScaler:
         self.config = config
         self._filter = ScaleFilter(config.filter)
         self._spread = ResidualSpread()
+        self._local_spread = ResidualSpread()
         self._odometry = OdometrySource(config.odometry)
         self._inertial = InertialSource(config.imu)
         self._sources: dict[str, SourceRecord] = {}
@@ -241,11 +242,14 @@ class MetricScaler:
         q = scale.a * disparity + scale.b
         low, high = 1.0 / self.config.max_depth, 1.0 / self.config.min_depth
         q = torch.where((q >= low) & (q <= high), q, math.nan)
+        relative2 = self._spread.at(q) ** 2
         if self._local is not None:
+            near = self._local.covered(q)
             q = self._local.apply(q)
+            relative2 = near * self._local_spread.at(q) ** 2 + (1.0 - near) * relative2
         C = scale.covariance
         variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
-        variance = variance.clamp_min(0.0) + (self._relative_spread(q) * q) ** 2
+        variance = variance.clamp_min(0.0) + relative2 * q * q
         if sigma_disparity is not None:
             variance = variance + (scale.a * sigma_disparity) ** 2
         depth = 1.0 / q
@@ -288,7 +292,7 @@ class MetricScaler:
         record = self._account(source)
         record.received += 1
         if source not in self.config.sources:
-            record.count(Verdict.DISABLED)
+            self._count(source, Verdict.DISABLED)
             return
         self._pending.append(_Measurement(source, stamp_ns, anchors))
 
@@ -297,6 +301,7 @@ class MetricScaler:
         self._filter.restart()
         self._views.clear()
         self._spread.reset()
+        self._local_spread.reset()
         self._published = None
         self._supported_ns = None
         self._state = ScaleState.UNSCALED
@@ -451,7 +456,10 @@ class MetricScaler:
         if self._published is not None and not jumped and self.config.slew > 0.0:
             a, b = self._slewed(a, b, (stamp_ns - (self._time_ns or stamp_ns)) * 1e-9)
         self._published = (a, b)
-        return MetricScale(self._state, a, b, self._filter.covariance, self._supported_ns or 0)
+        # what the slew limit holds back is part of the uncertainty
+        behind = np.array([self._filter.a - a, self._filter.b - b])
+        covariance = self._filter.covariance + np.outer(behind, behind)
+        return MetricScale(self._state, a, b, covariance, self._supported_ns or 0)
 
     def _correct(self, view: View, scale: MetricScale) -> None:
         """Local correction and residual spread under the published map.
@@ -479,10 +487,9 @@ class MetricScaler:
             size = (int(view.disparity.shape[0]), int(view.disparity.shape[1]))
             weight = trust(fitted, measured, sigma)
             self._local = fit_local(uv, fitted, measured, weight, size, self.config.local)
-        if self._local is None:
-            self._spread.add(fitted, measured / fitted)
-        else:
-            self._spread.add(fitted, np.exp(self._local.errors))
+        self._spread.add(fitted, measured / fitted)
+        if self._local is not None:
+            self._local_spread.add(fitted, np.exp(self._local.errors))
 
     def _next_state(self, age: float) -> ScaleState:
         if age > self.config.lost_after or not self._filter.known:
@@ -499,16 +506,6 @@ class MetricScaler:
         change = max(abs(math.log(a / old_a)), abs(b - old_b) / max(abs(old_b), 0.1 * old_a))
         share = 1.0 if change <= limit else limit / change
         return old_a * (a / old_a) ** share, old_b + share * (b - old_b)
-
-    def _relative_spread(self, q: Tensor) -> Tensor:
-        """Relative residual spread at inverse depths, linear over log q."""
-        centres, table = self._spread.table()
-        values = torch.as_tensor(table, dtype=q.dtype, device=q.device)
-        step = float(centres[1] - centres[0])
-        at = ((q.log() - float(centres[0])) / step).clamp(0.0, len(table) - 1.001)
-        at = torch.nan_to_num(at)
-        low = at.long()
-        return values[low] + (at - low) * (values[low + 1] - values[low])
 
 
 def _rigid(T: np.ndarray) -> np.ndarray:

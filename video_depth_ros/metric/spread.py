@@ -9,6 +9,8 @@ over frames.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _BINS = 8
 _QUANTILE = 0.6827
@@ -48,6 +50,16 @@ class ResidualSpread:
             new = float(np.quantile(inside, _QUANTILE))
             old = self._relative[i]
             self._relative[i] = new if np.isnan(old) else old + _MEMORY * (new - old)
+
+    def at(self, inverse_depth: Tensor) -> Tensor:
+        """Relative standard deviation at every pixel, linear over log q; any float tensor."""
+        centres, table = self.table()
+        values = torch.as_tensor(table, dtype=inverse_depth.dtype, device=inverse_depth.device)
+        step = float(centres[1] - centres[0])
+        at = ((inverse_depth.log() - float(centres[0])) / step).clamp(0.0, len(table) - 1.001)
+        at = torch.nan_to_num(at)
+        low = at.long()
+        return values[low] + (at - low) * (values[low + 1] - values[low])
 
     def table(self) -> tuple[np.ndarray, np.ndarray]:
         """log(q) at the bins' centres and the relative sigma there, gaps interpolated."""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter over (log a, b): fusion, gate, re-initialisation, unobservable directions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from video_depth_ros.metric.config import FilterConfig
+from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.reasons import Verdict
+from video_depth_ros.metric.scale_filter import ScaleFilter
+
+
+def _fit(a: float, b: float, centre: float = 0.5, sigma: float = 0.01, **kw: float) -> ScaleFit:
+    level = a * centre + b
+    return ScaleFit(Verdict.ACCEPTED, a, level, centre, sigma * level, sigma * a, **kw)
+
+
+def _level(a: float, b: float, centre: float) -> ScaleFit:
+    level = a * centre + b
+    return ScaleFit(Verdict.LEVEL_ONLY, a, level, centre, 0.01 * level, math.inf)
+
+
+def test_the_first_fit_is_the_state() -> None:
+    f = ScaleFilter(FilterConfig())
+    assert not f.known and f.relative_sigma(0.5) == math.inf
+    assert f.update(_fit(0.6, 0.05)) is Verdict.ACCEPTED
+    assert (f.a, f.b) == pytest.approx((0.6, 0.05))
+    assert f.relative_sigma(0.5) == pytest.approx(0.01, rel=1e-6)
+
+
+def test_many_fits_average() -> None:
+    rng = np.random.default_rng(0)
+    f = ScaleFilter(FilterConfig(process_scale=0.0, process_shift=0.0))
+    for _ in range(200):
+        f.update(_fit(0.6 * math.exp(rng.normal(0, 0.03)), 0.05, sigma=0.03))
+    assert f.a == pytest.approx(0.6, rel=0.01)
+    assert math.sqrt(f.covariance[0, 0]) < 0.01 * 0.6
+
+
+def test_one_wild_fit_is_gated_and_three_alike_replace() -> None:
+    f = ScaleFilter(FilterConfig())
+    for _ in range(10):
+        f.update(_fit(0.6, 0.05))
+    assert f.update(_fit(1.2, 0.05)) is Verdict.GATED
+    assert f.update(_fit(0.6, 0.05)) is Verdict.ACCEPTED
+    assert f.a == pytest.approx(0.6, rel=1e-3)
+    verdicts = [f.update(_fit(1.2, 0.05)) for _ in range(3)]
+    assert verdicts == [Verdict.GATED, Verdict.GATED, Verdict.REINITIALISED]
+    assert f.a == pytest.approx(1.2)
+
+
+def test_contradictions_that_disagree_never_replace() -> None:
+    f = ScaleFilter(FilterConfig())
+    for _ in range(10):
+        f.update(_fit(0.6, 0.05))
+    for k in range(12):
+        assert f.update(_fit(1.2 if k % 2 else 2.4, 0.05)) is Verdict.GATED
+    assert f.a == pytest.approx(0.6, rel=1e-3)
+
+
+def test_one_depth_leaves_the_other_direction_at_its_prior() -> None:
+    f = ScaleFilter(FilterConfig())
+    f.update(_fit(0.6, 0.05))
+    before = f.covariance
+    for _ in range(50):
+        f.predict(0.1)
+        f.update(_level(0.6, 0.05, 0.5), since_last=0.1)
+    assert f.a == pytest.approx(0.6, rel=0.01)
+    assert f.relative_sigma(0.5) < 0.03
+    assert f.covariance[0, 0] > before[0, 0]  # a is not seen: it only ages
+
+
+def test_a_single_depth_from_nothing_is_not_a_known_scale() -> None:
+    f = ScaleFilter(FilterConfig())
+    f.update(_level(0.6, 0.05, 0.5))
+    assert f.relative_sigma(0.5) < 0.05
+    assert f.relative_sigma(1.0) > 0.2
+
+
+def test_a_common_error_is_not_averaged_within_one_fit() -> None:
+    f = ScaleFilter(FilterConfig())
+    f.update(_fit(0.6, 0.05, sigma=0.001, common=0.1))
+    assert f.relative_sigma(0.5) == pytest.approx(0.1, rel=0.05)
+
+
+def test_fits_in_quick_succession_count_for_less() -> None:
+    slow, quick = (ScaleFilter(FilterConfig()) for _ in range(2))
+    for f, dt in ((slow, 10.0), (quick, 0.05)):
+        for _ in range(20):
+            f.update(_fit(0.6, 0.05, sigma=0.03), since_last=dt)
+    assert quick.relative_sigma(0.5) > 2.0 * slow.relative_sigma(0.5)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_restart(carry: bool) -> None:
+    f = ScaleFilter(FilterConfig(carry_over=carry))
+    f.update(_fit(0.6, 0.05))
+    f.restart()
+    assert f.known is carry
+    f.update(_fit(0.5, 0.02))
+    assert f.a == pytest.approx(0.5, rel=0.02)

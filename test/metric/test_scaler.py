@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scaler: states over time, late scans, faults by name, depth and its deviation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from video_depth_ros.errors import ConfigError, InputError
+from video_depth_ros.frames import MetricScale, ScaleState
+from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
+from video_depth_ros.metric.poses import rotation
+from video_depth_ros.settings import leaves, replace_flat
+
+from .scenes import HEIGHT, WIDTH, A, B, Scene, make_scene
+
+PERIOD = 100_000_000
+
+
+def _scaler(**values: object) -> MetricScaler:
+    return MetricScaler(
+        replace_flat(ScaleConfig(), {k.replace("__", "."): v for k, v in values.items()})
+    )
+
+
+def _step(scaler: MetricScaler, scene: Scene, k: int, n: int = 3000) -> MetricScale:
+    """One frame at 10 Hz with a scan of n points (none with 0)."""
+    if n:
+        scaler.add_points(scene.scan(n, seed=k), k * PERIOD, scene.T_camera_lidar)
+    return _look(scaler, scene, k)
+
+
+def _look(scaler: MetricScaler, scene: Scene, k: int, sequence: int = 0) -> MetricScale:
+    return scaler.update(scene.tensor, scene.rgb, scene.camera, k * PERIOD, sequence)
+
+
+def test_every_parameter_is_described() -> None:
+    names = [leaf.name for leaf in leaves(ScaleConfig())]
+    assert "lidar.max_time_offset" in names and len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"sources": ("sonar",)}, {"min_depth": 90.0}, {"stale_after": 40.0}, {"local.levels": 12}],
+)
+def test_contradictory_configurations_are_refused(bad: dict) -> None:
+    with pytest.raises(ConfigError):
+        replace_flat(ScaleConfig(), bad)
+
+
+def test_a_scan_gives_metric_depth(scene: Scene) -> None:
+    scaler = _scaler()
+    scale = _step(scaler, scene, 0)
+    assert scale.state is ScaleState.METRIC
+    assert (scale.a, scale.b) == pytest.approx((A, B), rel=0.02)
+    depth, sigma = scaler.depth(scene.tensor, scale, None)
+    error = np.abs(depth.numpy() / scene.depth - 1.0)
+    assert np.nanmedian(error) < 0.01
+    assert torch.isfinite(sigma).equal(torch.isfinite(depth))
+
+
+def test_without_a_sensor_depth_stays_relative(scene: Scene) -> None:
+    scaler = _scaler()
+    scale = _step(scaler, scene, 0, n=0)
+    assert scale.state is ScaleState.UNSCALED
+    depth, sigma = scaler.depth(scene.tensor, scale)
+    assert depth.isnan().all() and sigma.isnan().all()
+
+
+def test_metric_then_stale_then_unscaled_then_metric(scene: Scene) -> None:
+    scaler = _scaler(stale_after=0.5, lost_after=2.0)
+    states = [_step(scaler, scene, k, n=3000 if k < 5 else 0).state for k in range(30)]
+    assert states[:10] == [ScaleState.METRIC] * 10
+    assert states[10:25] == [ScaleState.STALE] * 15
+    assert states[25:] == [ScaleState.UNSCALED] * 5
+    assert scaler.report(30 * PERIOD).age == pytest.approx(2.6)
+    assert _step(scaler, scene, 30).state is ScaleState.METRIC
+
+
+def test_a_scan_may_come_after_its_frame_or_before(scene: Scene) -> None:
+    late = _scaler()
+    _look(late, scene, 0)
+    _look(late, scene, 1)
+    late.add_points(scene.scan(3000), 0, scene.T_camera_lidar)
+    assert _look(late, scene, 2).state is ScaleState.METRIC
+    early = _scaler()
+    _look(early, scene, 0)
+    early.add_points(scene.scan(3000), 2 * PERIOD, scene.T_camera_lidar)
+    assert _look(early, scene, 1).state is ScaleState.UNSCALED  # its own frame is still to come
+    assert _look(early, scene, 2).state is ScaleState.METRIC
+
+
+def test_a_new_affine_frame_starts_anew(scene: Scene) -> None:
+    scaler = _scaler()
+    _step(scaler, scene, 0)
+    assert _look(scaler, scene, 1, sequence=1).state is ScaleState.UNSCALED
+
+
+def test_reset_forgets_and_time_may_start_over(scene: Scene) -> None:
+    scaler = _scaler()
+    _step(scaler, scene, 50)
+    scaler.reset()
+    assert _look(scaler, scene, 0).state is ScaleState.UNSCALED
+    assert _step(scaler, scene, 1).state is ScaleState.METRIC
+
+
+def test_the_published_scale_is_slewed_and_jumps_only_on_reinitialisation(scene: Scene) -> None:
+    scaler = _scaler(slew=0.01, local__enabled=False)
+    for k in range(5):
+        _step(scaler, scene, k)
+    farther = Scene(scene.depth * 1.5, scene.disparity, scene.camera, scene.T_camera_lidar)
+    scales = [_step(scaler, farther, k).a for k in range(5, 12)]
+    assert scaler.report(0).reinitialised == 1
+    steps = np.abs(np.diff(np.log([A, *scales])))
+    assert (steps > 0.1).sum() == 1  # the re-initialisation
+    assert np.sort(steps)[-2] <= 0.0011
+    assert scales[-1] == pytest.approx(A / 1.5, rel=0.03)
+
+
+def test_small_changes_follow_at_the_slew_rate(scene: Scene) -> None:
+    scaler = _scaler(slew=0.01, local__enabled=False)
+    for k in range(5):
+        start = _step(scaler, scene, k)
+    nearer = Scene(scene.depth * 0.96, scene.disparity, scene.camera, scene.T_camera_lidar)
+    after = [_step(scaler, nearer, k) for k in range(5, 10)]
+    change = math.log(after[-1].a / start.a)
+    assert 0.0 < change <= 0.0051
+    # what is held back is not hidden
+    assert after[-1].covariance[0, 0] > (A / 0.96 - after[-1].a) ** 2 * 0.5
+
+
+def test_the_depth_range_is_kept(scene: Scene) -> None:
+    scaler = _scaler(min_depth=3.0, max_depth=10.0)
+    depth, _ = scaler.depth(scene.tensor, _step(scaler, scene, 0))
+    inside = depth[~depth.isnan()]
+    assert inside.min() >= 3.0 and inside.max() <= 10.0
+    assert 0.05 < float(depth.isnan().float().mean()) < 0.95
+
+
+def test_disagreement_of_windows_widens_sigma(scene: Scene) -> None:
+    scaler = _scaler()
+    scale = _step(scaler, scene, 0)
+    depth, narrow = scaler.depth(scene.tensor, scale)
+    _, wide = scaler.depth(scene.tensor, scale, torch.full_like(scene.tensor, 0.1))
+    known = ~depth.isnan()
+    expected = (narrow**2 + (scale.a * 0.1 * depth**2) ** 2).sqrt()
+    torch.testing.assert_close(wide[known], expected[known], rtol=1e-3, atol=1e-4)
+
+
+def test_motion_between_scan_and_frame_is_compensated() -> None:
+    """The robot drives 1 m/s; the scan is 80 ms older than the frame."""
+    scene = make_scene(seed=2)
+    moved = {}
+    for name in ("odometry", "none"):
+        scaler = _scaler(local__enabled=False, sources=("lidar",))
+        if name == "odometry":
+            for k in range(-10, 11):
+                pose = np.eye(4)
+                pose[0, 3] = 10.0 * k * 0.02
+                T_camera_base = scene.T_camera_lidar.copy()
+                scaler.add_odometry(pose, k * 20_000_000 + PERIOD, T_camera_base)
+        points = scene.scan(4000, noise=0.0).astype(np.float64)
+        points[:, 0] += 0.8  # 80 ms earlier the world lay 0.8 m farther ahead
+        scaler.add_points(points, PERIOD - 80_000_000, scene.T_camera_lidar)
+        _look(scaler, scene, 1)
+        moved[name] = scaler.report(PERIOD).sources["lidar"].residual
+    assert moved["odometry"] < 0.01 < 0.03 < moved["none"]
+
+
+def test_range_and_sparse_depth(scene: Scene) -> None:
+    scaler = _scaler()
+    sparse = np.where(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.02, scene.depth, np.nan)
+    scaler.add_sparse_depth(sparse.astype(np.float32), 0, scene.camera)
+    assert _look(scaler, scene, 0).state is ScaleState.METRIC
+    ahead = np.array([[0, -1.0, 0, 0], [0, 0, -1.0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    centre = float(scene.depth[120, 160])
+    for k in range(1, 6):
+        scaler.add_range(centre, 0.05, k * PERIOD, ahead)
+        _look(scaler, scene, k)
+    report = scaler.report(5 * PERIOD).sources["range"]
+    assert report.last is Verdict.LEVEL_ONLY and report.residual < 0.05
+
+
+def test_a_range_alone_is_never_metric(scene: Scene) -> None:
+    scaler = _scaler()
+    ahead = np.array([[0, -1.0, 0, 0], [0, 0, -1.0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    for k in range(30):
+        scaler.add_range(float(scene.depth[120, 160]), 0.02, k * PERIOD, ahead)
+        assert _look(scaler, scene, k).state is ScaleState.UNSCALED
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("clock", Verdict.TIME_OFFSET),
+        ("empty", Verdict.NO_POINTS),
+        ("nan", Verdict.NO_POINTS),
+        ("behind", Verdict.OUT_OF_VIEW),
+        ("turned", Verdict.MISALIGNED),
+        ("wall", Verdict.LEVEL_ONLY),
+        ("switched_off", Verdict.DISABLED),
+    ],
+)
+def test_faults_have_names_and_never_give_a_metric_depth(name: str, reason: Verdict) -> None:
+    scene = make_scene(seed=4, error=0.05)
+    scaler = _scaler(**({"sources": ("odometry",)} if name == "switched_off" else {}))
+    for k in range(12):
+        points, stamp, T = scene.scan(3000, seed=k), k * PERIOD, scene.T_camera_lidar
+        if name == "clock":
+            stamp -= 3_000_000_000
+        elif name == "empty":
+            points = points[:0]
+        elif name == "nan":
+            points = np.full_like(points, np.nan)
+        elif name == "behind":
+            T = T @ np.diag([-1.0, -1.0, 1.0, 1.0])
+        elif name == "turned":
+            turn = np.eye(4)
+            turn[:3, :3] = rotation(np.array([0.0, np.deg2rad(20.0), 0.0]))
+            T = turn @ T
+        elif name == "wall":  # the sensor reads one distance over a scene with relief
+            seen = points @ T[:3, :3].T + T[:3, 3]
+            near = np.abs(seen[:, 2] - np.median(seen[:, 2])) < 0.03 * np.median(seen[:, 2])
+            points = points[near]
+        scaler.add_points(points, stamp, T)
+        assert _look(scaler, scene, k).state is ScaleState.UNSCALED
+    report = scaler.report(12 * PERIOD)
+    assert report.sources["lidar"].verdicts[reason] >= 10
+    assert reason is Verdict.LEVEL_ONLY or reason.value in report.last_reject
+
+
+def test_a_wrong_second_source_shows_in_its_residual(scene: Scene) -> None:
+    scaler = _scaler(local__enabled=False)
+    wrong = np.where(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.02, 1.4 * scene.depth, 0)
+    for k in range(8):
+        if k >= 3:
+            scaler.add_sparse_depth(wrong.astype(np.float32), k * PERIOD, scene.camera)
+        scale = _step(scaler, scene, k)
+    sources = scaler.report(8 * PERIOD).sources
+    assert sources["lidar"].residual < 0.01
+    assert sources["sparse_depth"].residual > 0.2
+    assert sources["sparse_depth"].last is Verdict.GATED
+    assert scale.a == pytest.approx(A, rel=0.02)
+
+
+def test_bad_arguments_are_refused(scene: Scene) -> None:
+    scaler = _scaler()
+    with pytest.raises(InputError, match="points"):
+        scaler.add_points(np.zeros((4, 2)), 0, np.eye(4))
+    with pytest.raises(InputError, match="rotation"):
+        scaler.add_points(np.zeros((4, 3)), 0, 2.0 * np.eye(4))
+    with pytest.raises(InputError, match="sparse depth"):
+        scaler.add_sparse_depth(np.zeros((3, 3), np.float32), 0, scene.camera)
+    with pytest.raises(InputError, match="IMU"):
+        scaler.add_imu(np.array([0, 0, np.nan]), np.zeros(3), 0, np.eye(4))
+
+
+def test_memory_is_bounded_while_no_frame_comes(scene: Scene) -> None:
+    scaler = _scaler()
+    for k in range(500):
+        scaler.add_points(scene.scan(10), k * PERIOD, scene.T_camera_lidar)
+    assert len(scaler._pending) <= 80
