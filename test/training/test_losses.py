@@ -104,12 +104,17 @@ def test_relative_weight_has_mean_one_and_favours_the_far():
 
 
 def test_abs_rel_known_answer():
-    # truth 1 / (d + 0.5); the prediction is exact but for one pixel of 63 that is read
+    # metric disparity 0.5 + d; the ends of the range are clipped targets and are not read
     target = torch.linspace(0, 1, 65, dtype=torch.float64).view(1, 1, 5, 13)
     known = torch.ones_like(target)
-    exact = affine_abs_rel(2 * target - 1, target, known, torch.tensor([0.5]))
+    low, high = torch.tensor([0.5]), torch.tensor([1.5])
+    exact = affine_abs_rel(2 * target - 1, target, known, low, high)
     assert float(exact) < 1e-3
-    flat = affine_abs_rel(torch.zeros_like(target), target, known, torch.tensor([0.5]))
+    flat = affine_abs_rel(torch.zeros_like(target), target, known, low, high)
     truth = target[0, 0].flatten()[1:-1] + 0.5
     by_hand = (truth / truth.mean() - 1).abs().mean()
     assert float(flat) == pytest.approx(float(by_hand), rel=1e-6)
+    # everything beyond 1 m is left out: only d > 0.5 counts
+    near = affine_abs_rel(torch.zeros_like(target), target, known, low, high, max_depth=1.0)
+    truth = truth[truth > 1.0]
+    assert float(near) == pytest.approx(float((truth / truth.mean() - 1).abs().mean()), rel=1e-6)

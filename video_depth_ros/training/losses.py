@@ -129,18 +129,28 @@ def _temporal(error: Tensor, known: Tensor) -> Tensor:
     return (error.diff(dim=1).abs() * pairs).sum() / pairs.sum().clamp_min(1.0)
 
 
-def affine_abs_rel(predicted: Tensor, target: Tensor, known: Tensor, offset: Tensor) -> Tensor:
-    """Mean |Z' - Z| / Z per clip after the affine fit, [B]; for monitoring, no gradient needed.
+def affine_abs_rel(
+    predicted: Tensor,
+    target: Tensor,
+    known: Tensor,
+    low: Tensor,
+    high: Tensor,
+    max_depth: float = 80.0,
+) -> Tensor:
+    """Mean |Z' - Z| / Z per clip after the affine fit in disparity, [B]; for monitoring.
 
-    ``offset`` [B] = low / (high - low): with it the normalised disparity is the metric one up to
-    scale. The aligned disparity is kept above 1e-3 of the clip's range, as the evaluation does.
+    Args:
+        predicted, target: [B, T, H, W], target normalised by the quantiles low and high [B].
+        known: pixels with truth; those beyond ``max_depth`` or outside the quantiles (where the
+            target is clipped) are left out.
+        max_depth: aligned depth is limited to this [m], as in DVD's evaluation.
     """
-    mask = (known > 0) & (target > 0) & (target < 1)
+    low, span = low.view(-1, 1, 1, 1), (high - low).view(-1, 1, 1, 1)
+    truth = low + target * span
+    mask = (known > 0) & (target > 0) & (target < 1) & (truth > 1 / max_depth)
     weight = mask.to(predicted.dtype)
     scale, shift = fit_affine(predicted, target, weight)
-    o = offset.view(-1, 1, 1, 1)
-    truth = target + o
-    aligned = (scale * predicted + shift + o).clamp_min(1e-3)
+    aligned = (low + (scale * predicted + shift) * span).clamp_min(1 / max_depth)
     relative = (truth / aligned - 1.0).abs() * weight
     return relative.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
 

@@ -46,12 +46,10 @@ class Validation:
             rgb = torch.from_numpy(view.rgb).to(device).permute(3, 0, 1, 2)[None] / 255.0
             truth = torch.from_numpy(target.disparity).to(device)[None]
             known = torch.from_numpy(target.known).to(device)[None]
-            offset = torch.tensor(
-                [target.low / max(target.high - target.low, 1e-6)], device=device
-            )
+            low, high = (torch.tensor([q], device=device) for q in (target.low, target.high))
             predicted = model(rgb.float()).clamp(0, 1)
-            errors.append(float(affine_abs_rel(predicted, truth, known, offset)))
-            ramps.append(float(affine_abs_rel(_best_plane(truth, known), truth, known, offset)))
+            errors.append(float(affine_abs_rel(predicted, truth, known, low, high)))
+            ramps.append(float(affine_abs_rel(_best_plane(truth, known), truth, known, low, high)))
         return {"abs_rel": _mean(errors), "ramp": _mean(ramps)}
 
 

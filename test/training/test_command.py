@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``video_depth train`` from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from video_depth_ros.cli.main import main
+from video_depth_ros.regressors.registry import RegressorConfig, load
+from video_depth_ros.training.clips import Clip, save_clip
+from video_depth_ros.training.config import TrainConfig
+from video_depth_ros.training.sources import SavedClips
+
+from .conftest import Planes
+
+TINY = [
+    "--size", "tiny", "--set", "steps=4", "workers=0", "batch.images=2", "batch.videos=1",
+    "batch.frames=5", "batch.heights=[32]", "batch.widths=[48]", "optimiser.rate=1e-3",
+]  # fmt: skip
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    for index in range(3):
+        save_clip(folder / f"clip_{index:06d}.npz", Planes().clip(index))
+    return f"cache:{folder}"
+
+
+def test_stages_resume_and_export(clips, tmp_path, capsys):
+    first, second = tmp_path / "latent", tmp_path / "pixel"
+    assert main(["train", "--stage", "latent", "--out", str(first), "--data", clips, *TINY]) == 0
+    out = tmp_path / "tiny.safetensors"
+    pixel = ["train", "--stage", "pixel", "--out", str(second), "--data", clips, *TINY, "tau=0"]
+    export = ["--export", str(out), "--name", "mine", "--box", "32", "48", "--window", "3"]
+    assert main([*pixel, "--init", str(first), *export]) == 0
+    assert "exported" in capsys.readouterr().out
+
+    log = [json.loads(line) for line in (second / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    image = cv2.imread(str(second / "loss.png"))
+    assert image is not None and image.shape[1] > 400 and len(np.unique(image)) > 10
+
+    session = load(RegressorConfig(weights=str(out), device="cpu")).open(32, 48)
+    assert session.next_group == 1
+
+    assert main([*pixel]) == 2  # would overwrite a run
+    assert "--resume" in capsys.readouterr().err
+    assert main([*pixel, "--resume", "--set", *TINY[3:], "tau=0", "steps=6"]) == 0
+    log = (second / "log.jsonl").read_text().splitlines()
+    assert len(log) == 6
+
+
+def test_bad_input_is_one_clear_line(clips, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "x"), "--data", clips]
+    for words, said in (
+        (["--set", "stepz=3"], "did you mean steps"),
+        (["--set", "steps=many"], "expected int"),
+        (["--set", "steps"], "NAME=VALUE"),
+        (["--init", str(tmp_path / "none.pt")], "no file"),
+        (["--config", str(tmp_path / "none.yaml")], "YAML"),
+        (["--data", "nowhere"], "expected one of simulated"),
+    ):
+        assert main(["train", *out, *words]) == 2
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
+    assert main(["train"]) == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_list_names_every_setting(capsys):
+    assert main(["train", "--list"]) == 0
+    out = capsys.readouterr().out
+    for name in ("tau = 0.5", "batch.augment.crop = ", "optimiser.rate = 0.0001"):
+        assert name in out
+    assert TrainConfig().loss.lmr == 0.5
+
+
+def test_saved_clips_know_their_length(tmp_path):
+    path = tmp_path / "clip_000000.npz"
+    save_clip(path, Clip(np.zeros((3, 4, 4, 3), np.uint8), np.ones((3, 4, 4), np.float32)))
+    assert SavedClips((path,), 3).clip(5).rgb.shape[0] == 3
