@@ -14,9 +14,11 @@ from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.scale_filter import ScaleFilter
 
 
-def _fit(a: float, b: float, centre: float = 0.5, sigma: float = 0.01, **kw: float) -> ScaleFit:
+def _fit(
+    a: float, b: float, centre: float = 0.5, sigma: float = 0.01, common: float = 0.0
+) -> ScaleFit:
     level = a * centre + b
-    return ScaleFit(Verdict.ACCEPTED, a, level, centre, sigma * level, sigma * a, **kw)
+    return ScaleFit(Verdict.ACCEPTED, a, level, centre, sigma * level, sigma * a, common)
 
 
 def _level(a: float, b: float, centre: float) -> ScaleFit:

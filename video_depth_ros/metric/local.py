@@ -23,6 +23,7 @@ from video_depth_ros.metric.config import LocalConfig
 _CLIP = 0.7  # largest |log correction| taken from or given to a pixel: a factor of two
 _SURE = 0.05  # relative deviation of an anchor worth half a perfect one
 _TUKEY = 4.685
+_COVERED = 0.3  # anchors around a vertex at which it counts as half covered
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,11 @@ def _pyramid(
 
 
 def _coverage(corners: _Corners, weight: np.ndarray) -> np.ndarray:
-    """Anchors at the finest grid's image vertices, n / (n + 1)."""
+    """Anchors at the finest grid's image vertices, as a share: n / (n + half)."""
     flat, share = corners.index.ravel(), (corners.share * weight).ravel()
     count = np.bincount(flat, share, math.prod(corners.shape)).reshape(corners.shape).sum(axis=0)
     count = 4.0 * _blur(count[None])[0]
-    return count / (count + 1.0)
+    return count / (count + _COVERED)
 
 
 def _finer(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
