@@ -22,9 +22,9 @@ from video_depth_ros.metric.visual import PairSystem, common_offset, pair_system
 _SIGMA_PIXEL = 0.3
 _TOO_LONG = 2.5  # keyframes this many intervals apart break the window
 _MAX_LEVEL_SIGMA = 0.2
-_FLOOR = 0.01
 _CAUTION = 1.5  # on the formal deviation
-_SHAPE = 0.03  # relative error of a scale from a network's errors of shape
+_SHAPE = 0.05  # relative error of the slope from a network's errors of shape
+_LEVEL = 0.02  # and of the level
 _BIAS_MEMORY = 0.5
 
 
@@ -136,7 +136,7 @@ class InertialSource:
             return None  # the window may still grow
         centre = float(np.median([pair.centre for pair in pairs]))
         level = found.a * (centre + beta)
-        sigma_level = math.hypot(found.a * sigma_beta, _FLOOR * level)
+        sigma_level = math.hypot(found.a * sigma_beta, _LEVEL * level)
         if not level > 0.0 or sigma_level > _MAX_LEVEL_SIGMA * level:
             return Verdict.UNOBSERVABLE
         self._pairs.clear()  # the next one is independent of this
@@ -146,8 +146,8 @@ class InertialSource:
             level=level,
             centre=centre,
             sigma_level=sigma_level,
-            sigma_slope=_FLOOR * found.a,
-            common=math.hypot(_CAUTION * found.sigma / found.a, _SHAPE),
+            sigma_slope=_SHAPE * found.a,
+            common=_CAUTION * found.sigma / found.a,
             n=sum(pair.n for pair in pairs),
             inlier_share=1.0,
         )

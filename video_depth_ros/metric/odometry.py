@@ -20,7 +20,7 @@ from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.tracks import FeatureTracker, Tracks, epipolar_rotation, homogeneous
 from video_depth_ros.metric.visual import free_rotation, pair_system
 
-_ROTATION_LEFT = 0.2  # share of the rotation's error that the correction leaves
+_ROTATION_LEFT = 0.3  # share of the rotation's error that the correction leaves
 _FADING = 0.5  # share of features below which half the parallax must do
 _MIN_SURVIVAL = 0.3  # share of the keyframe's features below which it is given up
 _MAX_SIGMA = 0.3  # share of the median inverse depth at which a triangulation tells nothing
