@@ -77,7 +77,8 @@ def _in_front(
 ) -> np.ndarray | None:
     """Points that can lie in the image, in the optical frame; None when none is finite."""
     dtype = np.float32 if points.dtype == np.float32 else np.float64
-    x, y, z = T[:3, :3].astype(dtype) @ points.T + T[:3, 3:].astype(dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        x, y, z = T[:3, :3].astype(dtype) @ points.T + T[:3, 3:].astype(dtype)
     if not np.isfinite(z).any():
         return None
     with np.errstate(invalid="ignore"):
