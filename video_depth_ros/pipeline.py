@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_depth_ros.alignment import AlignedGroup, RunningEstimate
+from video_depth_ros.alignment import AlignedGroup, KeyframeAnchor, RunningEstimate
 from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import InputError, RegressorError
@@ -71,6 +71,7 @@ class DepthPipeline:
         self.regressor = regressor
         self._session: RegressorSession | None = None
         self._estimate = RunningEstimate(config.alignment)
+        self._anchor: KeyframeAnchor | None = None
         self._scaler = MetricScaler(config.scale)
         self._pending: list[_Pending] = []
         self._given = 0  # of the pending frames, how many were already given out by preview
@@ -199,6 +200,9 @@ class DepthPipeline:
                 group = DisparityGroup(group.disparity, group.first_index, new)
                 aligned = self._estimate.align(group)
                 self._fit = aligned.fit
+                if complete and self._anchor is not None:
+                    newest = group.first_index + int(group.disparity.shape[0]) - 1
+                    self._anchor.push(images[-1], newest)
                 estimates = self._scale(aligned)
         except RegressorError as error:
             self._restart_window(f"regressor: {error}")
@@ -285,6 +289,11 @@ class DepthPipeline:
             self._restart_window(f"image size {was[1]}x{was[0]} -> {width}x{height}")
         if size != self._size:
             self._session = self.regressor.open(*size)
+            alignment = self.config.alignment
+            if alignment.keyframes.every:
+                self._anchor = KeyframeAnchor(
+                    alignment, spec, self.regressor.open(*size), self._estimate
+                )
         self._input_size, self._size = (height, width), size
 
     def _restart_window(self, reason: str) -> None:

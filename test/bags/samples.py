@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.bags.poses import T_BODY_OPTICAL
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.camera import Camera
+from video_depth_ros.poses import T_BODY_OPTICAL
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("VIDEO_DEPTH_SHARED", ROOT.parent / "shared"))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.bags.poses import T_BODY_OPTICAL
 from video_depth_ros.camera import Camera
 from video_depth_ros.point_cloud import pack_cloud, read_points
+from video_depth_ros.poses import T_BODY_OPTICAL
 
 serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
 

@@ -8,9 +8,9 @@ import pytest
 
 from video_depth_ros.bags.formats.base import FIRST_STAMP_NS, SourceOptions
 from video_depth_ros.bags.formats.files import Trajectory, natural_order, seconds_to_ns
-from video_depth_ros.bags.poses import inverse, transform
 from video_depth_ros.bags.sequences import FORMATS, detect_format, open_sequence
 from video_depth_ros.errors import RecordingError
+from video_depth_ros.poses import inverse, transform
 
 from .layouts import (
     DEPTH_M,

@@ -11,11 +11,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.bags.poses import inverse, quaternion, transform
 from video_depth_ros.camera import Camera
 from video_depth_ros.decoding import decode_depth, decode_image
 from video_depth_ros.errors import InputError
 from video_depth_ros.point_cloud import pack_cloud, read_points
+from video_depth_ros.poses import inverse, quaternion, transform
 
 from .samples import model_of
 

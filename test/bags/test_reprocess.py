@@ -23,9 +23,9 @@ from video_depth_ros.config import apply_overrides
 from video_depth_ros.decoding import decode_depth
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, LaboratoryRegressor
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.preprocessing import cover_size
-from video_depth_ros.ros.node_config import DepthNodeConfig
 
 from .samples import (
     BASE_CAMERA,

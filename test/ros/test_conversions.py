@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.bags.messages import camera_of
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError
 from video_depth_ros.ros import conversions
-from video_depth_ros.ros.camera_source import CameraSource
 
 HEADER = conversions.header_of(1_700_000_000_000_000_001, "optical")
 CAMERA = Camera(8, 6, 7.0, 7.5, 3.5, 2.5)

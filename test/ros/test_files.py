@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from video_depth_ros.config import load_yaml
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.ros import outputs
-from video_depth_ros.ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.parameter_files import parameter_yaml, with_table
 from video_depth_ros.ros.parameters import descriptor
 from video_depth_ros.settings import leaves

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from video_depth_ros.errors import ConfigError, InputError
-from video_depth_ros.ros.node_config import ExtrinsicsConfig
-from video_depth_ros.ros.transforms import Transforms, pose_matrix, transform_matrix
+from video_depth_ros.mounting import Transforms, pose_matrix
+from video_depth_ros.node_config import ExtrinsicsConfig
+from video_depth_ros.ros.transforms import transform_matrix
 
 finite = st.floats(-10.0, 10.0)
 

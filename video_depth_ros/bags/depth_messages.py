@@ -12,8 +12,8 @@ import numpy as np
 from video_depth_ros.bags import messages as m
 from video_depth_ros.camera import Camera
 from video_depth_ros.frames import DepthEstimate
+from video_depth_ros.node_config import OutputConfig
 from video_depth_ros.point_cloud import pack_cloud
-from video_depth_ros.ros.node_config import OutputConfig
 
 # name below the prefix -> type
 OUTPUTS = {

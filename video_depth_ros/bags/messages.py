@@ -15,9 +15,9 @@ import numpy as np
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from video_depth_ros.bags.poses import quaternion, transform
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError
+from video_depth_ros.poses import quaternion, transform
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
@@ -25,12 +26,11 @@ from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
+from video_depth_ros.mounting import Transforms
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.point_cloud import read_points
 from video_depth_ros.regressors.base import Regressor
-from video_depth_ros.ros.camera_source import CameraSource
-from video_depth_ros.ros.node_config import DepthNodeConfig
-from video_depth_ros.ros.transforms import Transforms
 
 MAX_FAILURES = 3  # of the network in a row: then something is wrong with it, not with a frame
 _PENDING = 256  # images whose depth may still come

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.bags.poses import inverse
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.errors import InputError
+from video_depth_ros.poses import inverse
 
 TOPIC = "/tf_static"
 

@@ -22,6 +22,7 @@ worked examples:
   video_depth benchmark --regressor dvd --random-weights --device cuda --json table.json \\
       --size 240x320 320x448 480x640 --window 5 9 13 --mode exact cached
   video_depth benchmark --fidelity --window 5             what the fast modes change
+  video_depth benchmark --alignment                       drift and seams of the alignment alone
 
 Options that take several values are run in every combination, one row each. Speed does not depend
 on the values of the weights, so --random-weights measures a model whose weights are not at hand.
@@ -73,6 +74,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="instead, compare every fast mode's disparity with the exact one's on a simulated "
         "drive (needs real weights to mean anything)",
     )
+    parser.add_argument(
+        "--alignment",
+        action="store_true",
+        help="instead, measure what the alignment of windows alone loses and costs, with truth in "
+        "place of the network",
+    )
+    parser.add_argument("--frames", type=int, default=5000, help="--alignment: length of stream")
+    parser.add_argument(
+        "--world", default="room", help="--alignment: room, corridor, street, clutter or boxes"
+    )
     parser.add_argument("--pushes", type=int, default=10, help="timed pushes per row")
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the plain procedure"
@@ -87,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.alignment:
+        from video_depth_ros.cli import benchmark_alignment
+
+        return benchmark_alignment.run(args)
     machine = _machine(args.device)
     if args.fidelity:
         rows = _fidelity_rows(args)

@@ -18,7 +18,6 @@ from video_depth_ros.evaluation.alignment_study import AlignmentResult, Alignmen
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, SyntheticDisparity
 from video_depth_ros.frames import DisparityGroup
 
-FRAMES = 5000
 # Like DVD's output, a window fills [0, 1] and little of it is cut off: infinity lies here, and the
 # nearest 0.5 % of the stream at NEAREST.
 INFINITY, NEAREST = 0.1, 0.85
@@ -28,13 +27,12 @@ FAULTS = LaboratoryFaults(scale_sigma=0.08, shift_sigma=0.03, noise=0.01, outlie
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures; ``args.frames`` (default 5000) and ``args.world`` may be given.
+    """Print the figures of ``args.frames`` frames of ``args.world``.
 
-    ``world`` is a world of the simulation (room, corridor, street, clutter) or ``boxes``, a cheap
+    That is a world of the simulation (room, corridor, street, clutter) or ``boxes``, a cheap
     synthetic view.
     """
-    frames = int(getattr(args, "frames", None) or FRAMES)
-    world = getattr(args, "world", None) or "room"
+    frames, world = args.frames, args.world
     console = Console(soft_wrap=True)
     study = AlignmentStudy(_truth(world, frames), frames, FAULTS, infinity=INFINITY)
     results = [
@@ -52,9 +50,6 @@ def run(args: argparse.Namespace) -> int:
         f"fit and its checks (median CPU time, {torch.get_num_threads()} threads)"
     )
     return 0
-
-
-run_alignment_benchmark = run
 
 
 def group_cost(height: int = 480, width: int = 640, groups: int = 25) -> tuple[float, float]:

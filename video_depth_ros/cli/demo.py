@@ -166,7 +166,7 @@ def node_parameters(
     """What differs from the node's defaults: file, overrides, and the sensors' mounting."""
     from video_depth_ros.config import apply_overrides, load_yaml
     from video_depth_ros.demo.mounting import mounting_parameters
-    from video_depth_ros.ros.node_config import DepthNodeConfig
+    from video_depth_ros.node_config import DepthNodeConfig
     from video_depth_ros.settings import leaves
 
     default = DepthNodeConfig()

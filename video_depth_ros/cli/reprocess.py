@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from video_depth_ros.bags.reprocess import ReprocessSummary
-    from video_depth_ros.ros.node_config import DepthNodeConfig
+    from video_depth_ros.node_config import DepthNodeConfig
 
 EXAMPLES = """\
 worked examples:
@@ -110,7 +110,7 @@ def configuration(args: argparse.Namespace) -> DepthNodeConfig:
         ConfigError: unreadable file, unknown name or bad value.
     """
     from video_depth_ros.config import apply_overrides, load_yaml
-    from video_depth_ros.ros.node_config import DepthNodeConfig
+    from video_depth_ros.node_config import DepthNodeConfig
 
     config = DepthNodeConfig()
     if args.params is not None:

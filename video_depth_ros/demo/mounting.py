@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from video_depth_ros.bags.poses import quaternion
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
 from video_depth_ros.bags.topics import Parts
 from video_depth_ros.errors import InputError
+from video_depth_ros.poses import quaternion
 
 
 def mounting_parameters(recording: Recording, parts: Parts) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from video_depth_ros.alignment import (
     AlignmentConfig,
     JointAlignment,
     KeyframeAnchor,
+    KeyframeConfig,
     RunningEstimate,
     run_windows,
 )
@@ -31,6 +32,7 @@ from video_depth_ros.evaluation.laboratory import (
 )
 from video_depth_ros.frames import DisparityGroup
 
+GROUPS_BETWEEN = 10  # groups between two dilated windows, where keyframes are used
 _PART = 25  # groups at the start and at the end whose mean scale is compared
 
 
@@ -102,7 +104,7 @@ class AlignmentStudy:
         self._truth = truth
         self._frames = 1 + (frames - 1) // 4 * 4
         self._faults = faults or LaboratoryFaults()
-        self._config = config or AlignmentConfig()
+        self._config = config or AlignmentConfig(keyframes=KeyframeConfig(every=GROUPS_BETWEEN))
         height, width = truth(0).shape
         self._size = (int(height), int(width))
 

@@ -15,8 +15,8 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from video_depth_ros.frames import ScaleState
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.conversions import time_of
-from video_depth_ros.ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.worker import HOW_TO_SCALE, MAX_FAILURES, WorkerStatus
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN

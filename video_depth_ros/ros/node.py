@@ -29,20 +29,21 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.errors import ConfigError, VideoDepthError
+from video_depth_ros.mounting import Transforms
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.base import Regressor
 from video_depth_ros.regressors.registry import RegressorConfig
-from video_depth_ros.ros.camera_source import CameraSource
 from video_depth_ros.ros.diagnostics import Diagnostics, Observation
 from video_depth_ros.ros.handover import Counters
 from video_depth_ros.ros.inputs import Inputs
 from video_depth_ros.ros.log import RosHandler, Throttle
-from video_depth_ros.ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.outputs import Outputs
 from video_depth_ros.ros.parameters import NodeParameters
-from video_depth_ros.ros.transforms import Transforms, tf_source
+from video_depth_ros.ros.transforms import tf_source
 from video_depth_ros.ros.worker import Worker
 from video_depth_ros.settings import leaves
 

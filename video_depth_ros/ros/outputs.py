@@ -16,9 +16,9 @@ from std_msgs.msg import Header
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.frames import DepthEstimate
+from video_depth_ros.node_config import OutputConfig
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.handover import Counters
-from video_depth_ros.ros.node_config import OutputConfig
 
 # name -> message type; metric topics are silent while the scale is unknown
 METRIC = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from video_depth_ros.ros.node_config import DepthNodeConfig
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.settings import Leaf, leaves
 
 BEGIN = "<!-- parameters: written by python -m video_depth_ros.ros.parameter_files -->"

@@ -19,8 +19,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.ros.node_config import DepthNodeConfig
-from video_depth_ros.ros.transforms import pose_matrix
+from video_depth_ros.mounting import pose_matrix
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.settings import Leaf, leaves, replace_flat
 
 _OWN_OF_ROS = ("use_sim_time", "start_type_description_service")

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.bags.messages import pose_of, vector_of
 from video_depth_ros.errors import InputError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
+from video_depth_ros.mounting import Transforms
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline, PipelineReport
 from video_depth_ros.ros import conversions
-from video_depth_ros.ros.camera_source import CameraSource
 from video_depth_ros.ros.handover import Batch, Counters, Handover
 from video_depth_ros.ros.log import Throttle
-from video_depth_ros.ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.outputs import Outputs
-from video_depth_ros.ros.transforms import Transforms
 
 MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
 _REPORT_EVERY = 0.25  # s, while nothing arrives

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from video_depth_ros.bags.poses import T_BODY_OPTICAL, inverse
 from video_depth_ros.camera import Camera
+from video_depth_ros.poses import T_BODY_OPTICAL, inverse
 
 # Where a source has no clock, stamps start at one second: zero means "latest" to tf2.
 FIRST_STAMP_NS = 1_000_000_000

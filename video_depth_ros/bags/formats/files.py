@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from video_depth_ros.bags.formats.base import SourceOptions
-from video_depth_ros.bags.poses import quaternion, transform
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError, RecordingError
+from video_depth_ros.poses import quaternion, transform
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 

@@ -39,8 +39,8 @@ from video_depth_ros.bags.formats.files import (
     read_rgb,
     rows,
 )
-from video_depth_ros.bags.poses import inverse
 from video_depth_ros.errors import RecordingError
+from video_depth_ros.poses import inverse
 
 _CAMERA = "02"  # left colour
 _RATE = 10.0

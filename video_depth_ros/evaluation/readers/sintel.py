@@ -22,9 +22,9 @@ from video_depth_ros.bags.formats.base import (
     SourceOptions,
 )
 from video_depth_ros.bags.formats.files import camera_from_options, image_files, read_rgb
-from video_depth_ros.bags.poses import inverse
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
+from video_depth_ros.poses import inverse
 
 _RATE = 24.0
 _TAG = np.float32(202021.25)
