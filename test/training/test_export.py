@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,10 +92,11 @@ def test_half_precision_file_says_what_it_is(model, tmp_path):
 
 
 def test_stages_follow_each_other(small, planes, tmp_path):
-    runs = {}
+    runs: dict[str, Path] = {}
+    before = {"latent": "vae", "pixel": "latent"}
     for stage, tau in (("vae", 0.5), ("latent", 0.5), ("pixel", 0.0)):
         config = small(stage=stage, tau=tau, steps=2)
-        start = runs.get({"latent": "vae", "pixel": "latent"}.get(stage))
+        start = runs[before[stage]] if stage in before else None
         trainer = Trainer(initial_model(config, start), config, tmp_path / stage)
         trainer.run(planes(config))
         runs[stage] = tmp_path / stage

@@ -188,6 +188,7 @@ def test_average_is_what_is_exported(small, planes, tmp_path):
     model, read, steps = trained_model(tmp_path)
     assert (read, steps) == (config, 12)
     name = "transformer.blocks.0.ffn.0.weight"
+    assert trainer.ema is not None
     assert torch.equal(model.state_dict()[name], trainer.ema.average[name])
     assert not torch.equal(model.state_dict()[name], trainer.model.state_dict()[name])
 

@@ -63,6 +63,7 @@ def test_a_flat_prediction_gives_finite_gradients():
     target = _random(1, 2, 8, 8).float()
     loss, _ = pixel_loss(flat, target, torch.ones_like(target), torch.ones_like(target))
     loss.backward()
+    assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
     assert float(flat.grad.abs().sum()) > 0
 

@@ -24,7 +24,9 @@ def initialise(model: DepthModel) -> None:
             _convolution(module)
     for module in model.vae.modules():
         if isinstance(module, ResidualBlock):
-            module.residual["6"].weight.mul_(0.5)
+            last = module.residual["6"]
+            assert isinstance(last, CausalConv3d)
+            last.weight.mul_(0.5)
     if isinstance(model.transformer, FoldedTransformer):
         _transformer(model.transformer)
 
