@@ -113,7 +113,7 @@ class InertialConfig:
         0.1, "Standard deviation of the accelerometer's bias.", unit="m/s^2", low=1e-6, high=10.0
     )
     sigma_rotation: float = parameter(
-        0.003, "Standard deviation of a gyro rotation between keyframes.", unit="rad", low=1e-6
+        0.01, "Standard deviation of a gyro rotation between keyframes.", unit="rad", low=1e-6
     )
 
 

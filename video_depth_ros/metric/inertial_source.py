@@ -25,7 +25,7 @@ _MAX_LEVEL_SIGMA = 0.2
 _CAUTION = 1.5  # on the formal deviation
 _SHAPE = 0.05  # relative error of the slope from a network's errors of shape
 _LEVEL = 0.02  # and of the level
-_BIAS_MEMORY = 0.5
+_BIAS_MEMORY = 0.2
 
 
 class InertialSource:
@@ -128,8 +128,7 @@ class InertialSource:
         found = align(steps, inertial, self._T_imu_camera, self.config)
         bias = gyro_bias(steps, inertial, self._T_imu_camera[:3, :3])
         full = len(self._pairs) == self.config.keyframes
-        if full:
-            self._bias = self._bias + _BIAS_MEMORY * (bias - self._bias)
+        self._bias = self._bias + _BIAS_MEMORY * (bias - self._bias)
         if not found.observable:
             return Verdict.UNOBSERVABLE
         if not full and found.sigma > 0.5 * self.config.max_sigma * found.a:
