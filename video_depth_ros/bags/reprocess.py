@@ -18,18 +18,17 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.camera_source import CameraSource
+from video_depth_ros.bags.contents import depth_of, points_of, rgb_of
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
 from video_depth_ros.bags.topics import NONE, Parts, find_parts, is_rectified
 from video_depth_ros.bags.writer import BagWriter, profiles_of
-from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
-from video_depth_ros.point_cloud import read_points
 from video_depth_ros.regressors.base import Regressor
 
 MAX_FAILURES = 3  # of the network in a row: then something is wrong with it, not with a frame
@@ -220,7 +219,7 @@ class _Run:
     def _image(self, message: Any) -> None:
         assert self._received is not None
         self._summary.images += 1
-        rgb = _pixels(self._received.kind, message)
+        rgb = rgb_of(message)
         camera = None
         try:
             camera = self._camera.camera_for(rgb.shape[0], rgb.shape[1])
@@ -241,15 +240,7 @@ class _Run:
         self._write(estimates)
 
     def _points(self, message: Any) -> None:
-        points = read_points(
-            message.data,
-            message.fields,
-            message.height,
-            message.width,
-            message.point_step,
-            message.row_step,
-            message.is_bigendian,
-        )
+        points = points_of(message)
         stamp_ns = m.stamp_of(message)
         if len(points):
             T = self._mounting("points", message.header.frame_id, stamp_ns)
@@ -267,7 +258,7 @@ class _Run:
         self._pipeline.add_odometry(m.pose_of(message), stamp_ns, T)
 
     def _sparse_depth(self, message: Any) -> None:
-        depth = decode_depth(*_layout(message))
+        depth = depth_of(message)
         camera = self._camera.camera_for(depth.shape[0], depth.shape[1])
         if camera is None:
             raise InputError("camera_info", "sparse depth needs camera_info; the bag has none")
@@ -313,20 +304,3 @@ def _check_prefix(recording: Recording, prefix: str) -> None:
         raise RecordingError(
             f"{recording.path} holds {', '.join(taken)} already; give another --prefix"
         )
-
-
-def _pixels(kind: str, message: Any) -> Any:
-    if kind == m.COMPRESSED_IMAGE:
-        return decode_compressed(message.data, message.format)
-    return decode_image(*_layout(message))
-
-
-def _layout(message: Any) -> tuple[Any, ...]:
-    return (
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        message.is_bigendian,
-    )

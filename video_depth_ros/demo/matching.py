@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.contents import depth_of, rgb_of
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.topics import Parts
-from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 from video_depth_ros.evaluation.metrics import resize_to
 
 DISPARITY, DEPTH = "/depth/disparity", "/depth/image"
@@ -95,38 +95,12 @@ def _take(
     stamp_ns = m.stamp_of(message)
     entry = waiting.setdefault(stamp_ns, _Waiting())
     if received.topic == parts.image:
-        entry.rgb = rgb_of(message, received.kind)
+        entry.rgb = rgb_of(message)
     else:
         entry.truth = depth_of(message)
     while len(waiting) > _KEPT:
         del waiting[next(iter(waiting))]
     return stamp_ns if received.topic == parts.image else -1
-
-
-def rgb_of(message: Any, kind: str) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of an Image or CompressedImage message."""
-    if kind == m.COMPRESSED_IMAGE:
-        return decode_compressed(message.data, message.format)
-    return decode_image(
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-    )
-
-
-def depth_of(message: Any) -> np.ndarray:
-    """float32 [H, W] of a 32FC1 or 16UC1 Image message."""
-    return decode_depth(
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-    )
 
 
 def _by_stamp(outputs: Recording) -> Iterator[_Output]:

@@ -18,18 +18,15 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from video_depth_ros.bags import contents
+from video_depth_ros.bags.contents import depth_of as depth_of
+from video_depth_ros.bags.contents import points_of as points_of
+from video_depth_ros.bags.messages import stamp_of as stamp_of
 from video_depth_ros.camera import Camera
-from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 from video_depth_ros.errors import InputError
-from video_depth_ros.point_cloud import CLOUD_POINT_STEP, pack_cloud, read_points
+from video_depth_ros.point_cloud import CLOUD_POINT_STEP, pack_cloud
 
 NANOSECONDS = 1_000_000_000
-
-
-def stamp_of(message: Any) -> int:
-    """Header stamp in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
 def time_of(stamp_ns: int) -> Time:
@@ -51,17 +48,8 @@ def rgb_of(message: Image | CompressedImage) -> np.ndarray:
     Raises:
         InputError: see :func:`~video_depth_ros.decoding.decode_image`.
     """
-    if isinstance(message, CompressedImage):
-        return decode_compressed(message.data, message.format)
     try:
-        return decode_image(
-            message.data,
-            message.encoding,
-            message.height,
-            message.width,
-            message.step,
-            message.is_bigendian,
-        )
+        return contents.rgb_of(message)
     except InputError as error:
         if error.reason == "encoding":
             return _by_cv_bridge(message, error)
@@ -85,39 +73,6 @@ def _cv_bridge() -> Any:
         return importlib.import_module("cv_bridge").CvBridge()
     except Exception:  # apt's cv_bridge dies of NumPy 2 in several ways
         return None
-
-
-def depth_of(message: Image) -> np.ndarray:
-    """A depth image as float32 metres [H, W], NaN unknown.
-
-    Raises:
-        InputError: see :func:`~video_depth_ros.decoding.decode_depth`.
-    """
-    return decode_depth(
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        message.is_bigendian,
-    )
-
-
-def points_of(message: PointCloud2) -> np.ndarray:
-    """Finite points float [N, 3] in the cloud's own frame.
-
-    Raises:
-        InputError: see :func:`~video_depth_ros.point_cloud.read_points`.
-    """
-    return read_points(
-        message.data,
-        message.fields,
-        message.height,
-        message.width,
-        message.point_step,
-        message.row_step,
-        message.is_bigendian,
-    )
 
 
 def image_message(header: Header, pixels: np.ndarray, encoding: str) -> Image:

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.contents import depth_of, rgb_of
 from video_depth_ros.bags.formats.base import SequenceFrame, SourceOptions
 from video_depth_ros.bags.formats.files import camera_from_options
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import NONE, find_parts, is_rectified
 from video_depth_ros.camera import Camera
-from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 
 _BAG_SUFFIXES = (".bag", ".mcap", ".db3")
 _WAIT = 8  # images that may be ahead of their depth
@@ -53,9 +52,9 @@ class RosRecording:
                 message = recording.decode(received)
                 stamp_ns = m.stamp_of(message)
                 if received.topic == self._image:
-                    images[stamp_ns] = _rgb(message, received.kind)
+                    images[stamp_ns] = rgb_of(message)
                 else:
-                    depths[stamp_ns] = decode_depth(*_layout(message))
+                    depths[stamp_ns] = depth_of(message)
                 # in order: the oldest image goes out with its depth, or when waiting is over
                 while images:
                     oldest = next(iter(images))
@@ -71,27 +70,10 @@ class RosRecording:
         self, recording: Recording, info_topic: str | None, options: SourceOptions
     ) -> Camera | None:
         if options != SourceOptions():
-            rgb = _rgb(recording.first(self._image), recording.topics[self._image].kind)
+            rgb = rgb_of(recording.first(self._image))
             own = camera_from_options(options, rgb.shape[1], rgb.shape[0])
             if own is not None:
                 return own
         if info_topic is None or not recording.topics[info_topic].count:
             return None
         return m.camera_of(recording.first(info_topic), is_rectified(self._image))
-
-
-def _rgb(message: Any, kind: str) -> np.ndarray:
-    if kind == m.COMPRESSED_IMAGE:
-        return decode_compressed(message.data, message.format)
-    return decode_image(*_layout(message))
-
-
-def _layout(message: Any) -> tuple[Any, ...]:
-    return (
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-    )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What image and cloud messages hold, as arrays.
+
+Only attribute names are used, so messages read from a bag and rclpy's own are taken alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
+from video_depth_ros.point_cloud import read_points
+
+
+def rgb_of(message: Any) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of an Image or a CompressedImage.
+
+    Raises:
+        InputError: see :func:`~video_depth_ros.decoding.decode_image`.
+    """
+    if hasattr(message, "format"):
+        return decode_compressed(message.data, message.format)
+    return decode_image(*_layout(message))
+
+
+def depth_of(message: Any) -> np.ndarray:
+    """float32 [H, W] in metres, NaN unknown, of a depth image (16UC1 or 32FC1).
+
+    Raises:
+        InputError: see :func:`~video_depth_ros.decoding.decode_depth`.
+    """
+    return decode_depth(*_layout(message))
+
+
+def points_of(message: Any) -> np.ndarray:
+    """Finite points float [N, 3] of a PointCloud2, in the cloud's own frame.
+
+    Raises:
+        InputError: see :func:`~video_depth_ros.point_cloud.read_points`.
+    """
+    return read_points(
+        message.data,
+        message.fields,
+        message.height,
+        message.width,
+        message.point_step,
+        message.row_step,
+        message.is_bigendian,
+    )
+
+
+def _layout(message: Any) -> tuple[Any, ...]:
+    return (
+        message.data,
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.is_bigendian,
+    )
