@@ -34,6 +34,7 @@ from video_depth_ros.metric.spread import ResidualSpread
 _VIEWS = 16  # frames kept for measurements that arrive late
 _PENDING = 16  # measurements kept per source until their frame comes
 _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
+_CLEARED = 1.0  # misalignment at which a misaligned source is used again
 _TREND = 0.3  # weight of a new scan in the average misalignment
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
 
@@ -408,7 +409,8 @@ class MetricScaler:
         old = record.misalignment
         mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
         record.misalignment = mean
-        return mean > limit
+        # once under suspicion, only clear agreement in place clears it
+        return mean > (limit if record.last is not Verdict.MISALIGNED else min(limit, _CLEARED))
 
     def _filter_in(self, source: str, view: View, fit: ScaleFit) -> Verdict:
         """Take a fit into the filter and account for it."""
