@@ -156,6 +156,25 @@ def test_black_frames_hold_and_a_long_darkness_starts_a_new_segment():
     assert (held.scale, held.shift) == (aligned[4].fit.scale, aligned[4].fit.shift)
 
 
+def test_windows_that_are_not_affine_do_not_fade_the_depth_away():
+    """A network that gives its newest frames half the contrast of the others would, window by
+    window, shrink the scale to nothing; that must end in new segments, not in a flat depth."""
+
+    def fade(_: int, group: DisparityGroup) -> DisparityGroup:
+        mean = group.disparity.mean()
+        faded = mean + 0.5 * (group.disparity[group.overlap :] - mean)
+        disparity = torch.cat([group.disparity[: group.overlap], faded])
+        return DisparityGroup(disparity, group.first_index, group.new)
+
+    config = AlignmentConfig(max_clipped=4)
+    _, aligned, _ = stream(SyntheticDisparity(*SIZE), CLEAN, 30, config, fade)
+    verdicts = [a.fit.verdict for a in aligned]
+    assert FitVerdict.LOST in verdicts
+    spread = [float(a.disparity.std()) for a in aligned]
+    assert min(spread) > 0.1 * max(spread)
+    assert aligned[-1].sequence >= 3
+
+
 def test_scene_cut_starts_a_new_segment():
     room, other = SyntheticDisparity(*SIZE), SyntheticDisparity(*SIZE, seed=7)
 

@@ -157,6 +157,15 @@ class AlignmentConfig:
         high=10_000,
     )
 
+    max_clipped: int = parameter(
+        4,
+        "Windows whose scale may be clipped, more than are accepted in between; then a new "
+        "segment starts.",
+        unit="groups",
+        low=1,
+        high=10_000,
+    )
+
     keyframes: KeyframeConfig = group(KeyframeConfig)
 
     def __post_init__(self) -> None:
