@@ -159,8 +159,8 @@ class AlignmentConfig:
 
     max_clipped: int = parameter(
         4,
-        "Windows whose scale may be clipped, more than are accepted in between; then a new "
-        "segment starts.",
+        "Of the last windows, twice this number, so many may have a clipped scale; with one more "
+        "a new segment starts.",
         unit="groups",
         low=1,
         high=10_000,

@@ -178,7 +178,8 @@ class RunningEstimate:
         self._scale, self._shift = 1.0, 0.0
         self._covariance = np.zeros((2, 2))  # of (log scale, shift)
         self._variance = None
-        self._held = self._clipped = 0
+        self._held = 0
+        self._clipped: deque[bool] = deque(maxlen=2 * self.config.max_clipped)
         self._started = False
 
     def _usable(self, grid: np.ndarray) -> np.ndarray:
@@ -231,7 +232,8 @@ class RunningEstimate:
             ),
         )
         if fit.verdict is FitVerdict.ACCEPTED:
-            self._held, self._clipped = 0, max(0, self._clipped - 1)
+            self._held = 0
+            self._clipped.append(False)
             return self._filter(fit)
         if fit.verdict is FitVerdict.CLIPPED:
             self._held = 0
@@ -239,10 +241,10 @@ class RunningEstimate:
         return self._hold(fit)
 
     def _clip(self, fit: AffineFit) -> AffineFit:
-        """One clipped scale is a change of scene; a row of them compounds to a flat or endless
+        """One clipped scale is a change of scene; many of them compound to a flat or endless
         depth, and says that the network's windows are not one affine map apart."""
-        self._clipped += 1
-        if self._clipped > self.config.max_clipped:
+        self._clipped.append(True)
+        if sum(self._clipped) > self.config.max_clipped:
             return replace(fit, verdict=FitVerdict.LOST)
         return fit
 
