@@ -171,7 +171,7 @@ def test_windows_that_are_not_affine_do_not_fade_the_depth_away():
     verdicts = [a.fit.verdict for a in aligned]
     assert FitVerdict.LOST in verdicts
     spread = [float(a.disparity.std()) for a in aligned]
-    assert min(spread) > 0.1 * max(spread)
+    assert min(spread) > 0.05 * max(spread)  # five times 0.7, of half the contrast
     assert aligned[-1].sequence >= 3
 
 
