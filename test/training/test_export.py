@@ -15,7 +15,8 @@ from video_depth_ros.regressors.wan.folded_file import load_folded
 from video_depth_ros.training.export import export, folded_model, one_channel_vae
 from video_depth_ros.training.initial import initial_model, trained_model
 from video_depth_ros.training.loop import Trainer
-from video_depth_ros.training.stages import measure_latents
+from video_depth_ros.training.losses import pixel_loss, relative_weight
+from video_depth_ros.training.stages import PixelStage, measure_latents
 
 
 def _clip(frames, seed=0):
@@ -117,3 +118,31 @@ def test_stages_follow_each_other(small, planes, tmp_path):
         initial_model(small(tau=0.5), runs["pixel"])
     with pytest.raises(CheckpointError, match="another size"):
         initial_model(small(size="nano"), runs["latent"])
+
+
+def test_two_windows_of_a_long_clip_are_those_of_a_session(model, small, planes):
+    config = small(stage="pixel", window=2, batch__image_share=0.0)
+    batch = planes(config)[0]  # 5 frames are 2 latents: one window
+    one, parts = PixelStage(model, config.loss, 2)(batch)
+    assert "agree" not in parts
+    long = planes(small(batch__image_share=0.0, batch__frames=5))[0]
+    rgb = torch.cat([long.rgb, long.rgb[:, :4]], dim=1)  # 9 frames: 3 latents, two windows of 2
+    clip = long._replace(
+        rgb=rgb,
+        target=torch.cat([long.target, long.target[:, :4]], dim=1),
+        known=torch.cat([long.known, long.known[:, :4]], dim=1),
+    )
+    total, parts = PixelStage(model, config.loss, 2)(clip)
+    images = clip.images(torch.device("cpu"))
+    with torch.no_grad():
+        first = model(images[:, :, :5])
+        second = model(images, first_group=1)
+    agree = (first[:, 4:] - second[:, :1]).abs().mean()
+    assert float(parts["agree"].detach()) == pytest.approx(float(agree), rel=1e-4)
+    halves = []
+    for prediction, cut in ((first, slice(0, 5)), (second, slice(4, 9))):
+        known = clip.known[:, cut]
+        relative = relative_weight(clip.target[:, cut], clip.low, clip.high)
+        halves.append(pixel_loss(prediction, clip.target[:, cut], known, relative)[1]["raw"])
+    assert float(parts["raw"].detach()) == pytest.approx(float(sum(halves)) / 2, rel=1e-3)
+    assert torch.isfinite(total) and torch.isfinite(one)

@@ -41,6 +41,9 @@ class LossConfig:
     absolute: float = parameter(2.0, "pixel stage: squared error without alignment.", low=0.0)
     gradient: float = parameter(0.5, "pixel stage: multi-scale spatial gradients.", low=0.0)
     temporal: float = parameter(0.5, "pixel stage: differences between frames.", low=0.0)
+    consistency: float = parameter(
+        1.0, "pixel stage: agreement of two windows where they overlap.", low=0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class TrainConfig:
         0, "Rank of LoRA on the transformer (DVD: 512); 0 trains all weights.", low=0
     )
     lora_alpha: float = parameter(0.0, "LoRA's alpha; 0 takes the rank (scaling 1, DVD).", low=0.0)
+    window: int = parameter(
+        5,
+        "pixel stage: latents of a window; longer clips are seen through the first and the last.",
+        low=2,
+    )
     streaming_share: float = parameter(
         0.3,
         "Share of the video steps whose window starts inside the clip, by an image latent.",

@@ -240,4 +240,4 @@ def _stage(model: DepthModel, config: TrainConfig) -> nn.Module:
         return VaeStage(model)
     if config.stage == "latent":
         return LatentStage(model, loss.lmr)
-    return PixelStage(model, loss.absolute, loss.gradient, loss.temporal)
+    return PixelStage(model, loss, config.window)

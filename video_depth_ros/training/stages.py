@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from video_depth_ros.training.batches import Batch
+from video_depth_ros.training.config import LossConfig
 from video_depth_ros.training.losses import Parts, latent_loss, pixel_loss, relative_weight
 from video_depth_ros.training.model import DepthModel, disparity_video
 
@@ -68,25 +69,60 @@ class LatentStage(nn.Module):
 
 
 class PixelStage(nn.Module):
-    """End to end on disparity."""
+    """End to end on disparity.
 
-    def __init__(
-        self, model: DepthModel, absolute: float, gradient: float, temporal: float
-    ) -> None:
+    A clip longer than ``window`` latents is seen through two windows, its first and its last, as
+    a streaming session would see it, and their predictions are held to agree where they overlap:
+    what differs there is what the alignment of windows has to repair.
+    """
+
+    def __init__(self, model: DepthModel, loss: LossConfig, window: int) -> None:
         super().__init__()
         self.model = model
-        self.weights = {"absolute": absolute, "gradient": gradient, "temporal": temporal}
+        self.window = window
+        self.consistency = loss.consistency
+        self.weights = {
+            "absolute": loss.absolute,
+            "gradient": loss.gradient,
+            "temporal": loss.temporal,
+        }
 
     def forward(
         self, batch: Batch, first_group: int = 0, restart: int = 0
     ) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
+        stride = self.model.size.vae.temporal_stride
+        last = (batch.rgb.shape[1] - 1) // stride + 1 - self.window  # first group of the last one
+        if last > 0:
+            return self._two_windows(batch, last)
         predicted = self.model(batch.images(device), first_group).float()
         frame = first_group * self.model.size.vae.temporal_stride
         target = batch.target[:, frame:].to(device)
         known = batch.known[:, frame:].to(device)
         relative = relative_weight(target, batch.low.to(device), batch.high.to(device))
         return pixel_loss(predicted, target, known, relative, **self.weights)
+
+    def _two_windows(self, batch: Batch, last: int) -> tuple[Tensor, Parts]:
+        device = self.model.vae.latent_mean.device
+        stride = self.model.size.vae.temporal_stride
+        frame, length = last * stride, (self.window - 1) * stride + 1
+        rgb = batch.images(device)
+        stream = self.model.encode(rgb)
+        image = self.model.encode(rgb[:, :, frame : frame + 1])
+        first = stream[:, :, : self.window]
+        second = torch.cat((image, stream[:, :, last + 1 :]), dim=2)
+        predicted = self.model.disparity(self.model.regress(torch.cat((first, second)))).float()
+
+        def both(values: Tensor) -> Tensor:
+            values = values.to(device)
+            return torch.cat((values[:, :length], values[:, frame:]))
+
+        target, low, high = both(batch.target), batch.low.to(device), batch.high.to(device)
+        relative = relative_weight(target, low.repeat(2), high.repeat(2))
+        total, parts = pixel_loss(predicted, target, both(batch.known), relative, **self.weights)
+        a, b = predicted.chunk(2)
+        parts["agree"] = (a[:, frame:] - b[:, : length - frame]).abs().mean()
+        return total + self.consistency * parts["agree"], parts
 
 
 @torch.no_grad()
