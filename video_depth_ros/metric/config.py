@@ -139,7 +139,7 @@ class FitConfig:
         high=100.0,
     )
     max_residual: float = parameter(
-        0.25,
+        0.5,
         "Largest median relative residual of inverse depth of a usable fit.",
         low=0.01,
         high=10.0,
@@ -193,7 +193,7 @@ class FilterConfig:
         3, "Fits in a row that contradict the filter and agree among themselves.", low=2, high=100
     )
     max_sigma: float = parameter(
-        0.05,
+        0.15,
         "Largest relative standard deviation of the scale at which depth is called metric.",
         low=0.001,
         high=1.0,

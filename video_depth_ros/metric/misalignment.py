@@ -19,6 +19,7 @@ _SAMPLE = 300
 _ANGLES = (6.0, 12.0, 20.0)  # degrees in which the anchors are moved
 _ROLLS = (-20.0, -10.0, 10.0, 20.0)
 _MIN_SHARE = 0.5  # of the anchors that must stay in view when moved
+_FOUND = 0.2  # 1 - rank correlation up to which another place shows where the sensor looks
 _WELL = 0.05  # 1 - rank correlation below which there is nothing to look for
 
 
@@ -51,8 +52,11 @@ def misalignment(view: View, camera: Camera, anchors: Anchors) -> float:
         if seen.sum() < 30:
             continue
         there, target = there[seen], q[inside][seen]
+        moved_disagreement = _disagreement(there, target)
+        if moved_disagreement > _FOUND:
+            continue  # a network that is wrong everywhere says nothing about the extrinsics
         in_place = _disagreement(here[inside][seen], target)
-        worst = max(worst, in_place / max(_disagreement(there, target), _WELL))
+        worst = max(worst, in_place / max(moved_disagreement, _WELL))
     return worst
 
 
