@@ -52,7 +52,7 @@ class RegressorConfig:
     )
     window: int = parameter(
         0,
-        "Latents (groups) the network sees at once; 0 = the regressor's default (dvd 9, nano 5).",
+        "Latents (groups) the network sees at once; 0 = the regressor's default (dvd 9, nano 3).",
         low=0,
         high=21,
     )
