@@ -66,7 +66,8 @@ class LiveRun:
         if "images" in values:
             counted["never_arrived"] = len(self.departures) - int(values["images"])
         lost = len(self.departures) - len(self.arrivals["/depth/disparity"])
-        counted["last_group_not_full"] = lost - sum(counted.values())
+        # a reset, or the end of the recording, cuts a group short
+        counted["group_cut_short"] = lost - sum(counted.values())
         return {reason: number for reason, number in counted.items() if number > 0}
 
     def scale_state(self) -> str:
