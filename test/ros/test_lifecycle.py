@@ -68,7 +68,9 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         reset = robot.service(Trigger, "reset")
         assert not robot.call(reset, Trigger.Request()).success
         assert node.transition("activate") is False  # unconfigured: there is no such transition
-        assert "not possible" in node.output()
+        # ours where rclpy would raise and never answer, rclpy's own from Kilted on
+        said = node.output()
+        assert "not possible" in said or "Unable to start transition" in said
         robot.activate(node)
         robot.drive(9, lidar=True)
         robot.wait(lambda: robot.value("scale", "state") == "metric")
