@@ -18,6 +18,8 @@ from enum import Enum
 
 import numpy as np
 
+from video_depth_ros.alignment.config import AlignmentConfig
+
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
 _RESOLUTION = 1e-6  # noise of float32, relative to the spread
 _COARSE = 2048  # most pixels used to start and to estimate the noise
@@ -84,6 +86,17 @@ class FitLimits:
     max_scale_sigma: float = 0.05
     scale_low: float = 0.0
     scale_high: float = math.inf
+
+    @classmethod
+    def of(cls, config: AlignmentConfig) -> FitLimits:
+        """The limits of any two windows; the range of the scale is only for neighbours."""
+        return cls(
+            min_pixels=config.min_pixels,
+            min_inliers=config.min_inliers,
+            min_explained=config.min_explained,
+            flat_spread=config.flat_spread,
+            max_scale_sigma=config.max_scale_sigma,
+        )
 
 
 def fit_affine(

@@ -66,13 +66,7 @@ class JointAlignment:
             depth_term: weigh pixels as if RollingDepth's depth residual were added to the
                 disparity residual: far pixels count more.
         """
-        self._limits = FitLimits(
-            min_pixels=config.min_pixels,
-            min_inliers=config.min_inliers,
-            min_explained=config.min_explained,
-            flat_spread=config.flat_spread,
-            max_scale_sigma=config.max_scale_sigma,
-        )
+        self._limits = FitLimits.of(config)
         self._range = (config.floor, config.saturation)
         self._horizon = horizon
         self._depth_term = depth_term

@@ -111,13 +111,7 @@ class KeyframeAnchor:
                 "hold drift; set it to 0"
             )
         self._spec = spec
-        self._limits = FitLimits(
-            min_pixels=config.min_pixels,
-            min_inliers=config.min_inliers,
-            min_explained=config.min_explained,
-            flat_spread=config.flat_spread,
-            max_scale_sigma=config.max_scale_sigma,
-        )
+        self._limits = FitLimits.of(config)
         self._range = (config.floor, config.saturation)
         self._session = session
         self._estimate = estimate

@@ -86,14 +86,8 @@ class RunningEstimate:
 
     def __init__(self, config: AlignmentConfig) -> None:
         self.config = config
-        self._limits = FitLimits(
-            min_pixels=config.min_pixels,
-            min_inliers=config.min_inliers,
-            min_explained=config.min_explained,
-            flat_spread=config.flat_spread,
-            max_scale_sigma=config.max_scale_sigma,
-            scale_low=config.scale_low,
-            scale_high=config.scale_high,
+        self._limits = replace(
+            FitLimits.of(config), scale_low=config.scale_low, scale_high=config.scale_high
         )
         self._sequence = 0
         self._scale, self._shift = 1.0, 0.0
