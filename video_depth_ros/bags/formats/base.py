@@ -6,6 +6,7 @@ Everything is read when it is asked for; memory does not grow with the length of
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ class PoseSample:
     T_world_base: np.ndarray
 
 
-class SequenceReader:
+class SequenceReader(ABC):
     """A sequence on disk. Formats fill in what their source has.
 
     Attributes:
@@ -126,13 +127,13 @@ class SequenceReader:
         """Points of the robot's base to the optical frame."""
         return inverse(self.T_base_camera)
 
+    @abstractmethod
     def frames(self) -> Iterator[SequenceFrame]:
         """The frames in the order of their stamps.
 
         Raises:
             RecordingError: a file is missing or damaged.
         """
-        raise NotImplementedError
 
     def scans(self) -> Iterator[Scan]:
         """LiDAR scans in the order of their stamps; none by default."""
