@@ -11,8 +11,14 @@ from video_depth_ros.training.batches import BatchConfig
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with gradient clipping, a learning-rate schedule and an average of the weights."""
+    """Steps with gradient clipping, a learning-rate schedule and an average of the weights."""
 
+    name: str = parameter(
+        "adamw",
+        "adamw (DVD), or muon: orthogonal updates of all matrices, AdamW for the rest; needs far "
+        "fewer steps from random weights.",
+        choices=("adamw", "muon"),
+    )
     rate: float = parameter(1e-4, "Learning rate (DVD: 1e-4).", low=0.0)
     schedule: str = parameter(
         "constant",
@@ -20,7 +26,7 @@ class OptimiserConfig:
         choices=("constant", "cosine"),
     )
     warmup: int = parameter(0, "Steps over which the rate rises from 0.", unit="steps", low=0)
-    weight_decay: float = parameter(0.01, "AdamW's weight decay.", low=0.0)
+    weight_decay: float = parameter(0.01, "Decoupled weight decay.", low=0.0)
     clip: float = parameter(1.0, "Gradients are clipped to this norm; 0 = never.", low=0.0)
     accumulate: int = parameter(1, "Micro-batches per step.", low=1)
     ema: float = parameter(

@@ -29,6 +29,7 @@ from video_depth_ros.training.ema import Ema
 from video_depth_ros.training.lora import trainable
 from video_depth_ros.training.losses import Parts, fold_parts
 from video_depth_ros.training.model import DepthModel
+from video_depth_ros.training.optimisers import Optimiser
 from video_depth_ros.training.stages import LatentStage, PixelStage, VaeStage
 
 Log = dict[str, float]  # one step: step, loss, rate, norm, the loss's parts, validation figures
@@ -103,10 +104,9 @@ class Trainer:
             model.requires_grad_(True)  # an earlier stage may have frozen a part
         self.stage = _stage(model, config)
         self.parameters = trainable(self.stage)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.optimiser.rate, weight_decay=config.optimiser.weight_decay
-        )
-        self.ema = Ema(model, config.optimiser.ema) if config.optimiser.ema > 0 else None
+        o = config.optimiser
+        self.optimiser = Optimiser(self.parameters, o.name, o.rate, o.weight_decay)
+        self.ema = Ema(model, o.ema) if o.ema > 0 else None
         self.step = 0
         self.history: list[Log] = []
 
@@ -137,9 +137,8 @@ class Trainer:
     def _one_step(self, model: nn.Module, batches: Iterator[Batch]) -> Log:
         config = self.config
         rate = rate_at(config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.set_rate(rate)
+        self.optimiser.zero_grad()
         total = 0.0
         parts: Parts = {}
         for _ in range(config.optimiser.accumulate):
