@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_depth_ros.alignment import AlignedGroup, KeyframeAnchor, RunningEstimate
+from video_depth_ros.alignment import AlignedFrame, KeyframeAnchor, LookAhead, RunningEstimate
 from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import InputError, RegressorError
@@ -74,8 +74,10 @@ class DepthPipeline:
         self._anchor: KeyframeAnchor | None = None
         self._scaler = MetricScaler(config.scale)
         self._pending: list[_Pending] = []
-        self._given = 0  # of the pending frames, how many were already given out by preview
-        self._index = 0  # stream index of the first pending frame
+        self._given = 0  # of the pending frames, how many already went through a preview
+        self._look_ahead = LookAhead.of(config.alignment, regressor.spec)
+        self._held: dict[int, _Pending] = {}  # the look-ahead's frames, by stream index
+        self._owed: list[DepthEstimate] = []  # of a stream that ended before they were given out
         self._last_stamp_ns: int | None = None
         self._input_size = (0, 0)
         self._size = (0, 0)
@@ -87,7 +89,9 @@ class DepthPipeline:
         """Take one image; returns the estimates that became ready, in stamp order.
 
         With ``stream.latency: group`` these are all frames of a group when its last one comes;
-        with ``frame`` it is this frame's own estimate.
+        with ``frame`` it is this frame's own estimate. With ``alignment.look_ahead`` they come
+        that many groups later, and what was held back when a stream ended (a gap, another image
+        size, time that moved back) comes before anything of the new one.
 
         Raises:
             InputError: ``image`` (not uint8 [H, W, 3]), ``too_small``, ``aspect``,
@@ -106,14 +110,16 @@ class DepthPipeline:
         self._frames += 1
         complete = len(self._pending) == session.next_group
         if not complete and self.config.stream.latency == "group":
-            return []
+            return self._pay()
         return self._run(session, complete)
 
     def flush(self) -> list[DepthEstimate]:
-        """Estimates of the frames of an incomplete group, padded by repeating the last frame."""
-        if self._session is None or len(self._pending) == self._given:
-            return []
-        return self._run(self._session, complete=False)
+        """Everything that is waiting: frames that were held back, and those of an incomplete
+        group, padded by repeating the last frame."""
+        estimates: list[DepthEstimate] = []
+        if self._session is not None and len(self._pending) > self._given:
+            estimates = self._run(self._session, complete=False)
+        return self._pay() + estimates + self._release()
 
     def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
         """A LiDAR scan or any registered cloud: [N, 3] metres in the sensor's frame."""
@@ -150,11 +156,16 @@ class DepthPipeline:
         self.config = config
         self._scaler.config = config.scale
 
-    def reset(self, reason: str) -> None:
-        """Start anew: window, running estimate and metric scale. Memory stays allocated."""
+    def reset(self, reason: str) -> list[DepthEstimate]:
+        """Start anew: window, running estimate and metric scale. Memory stays allocated.
+
+        Returns:
+            What was held back of the stream that ends, to be published or not.
+        """
         self._restart_window(reason)
         self._scaler.reset()
         self._last_stamp_ns = None
+        return self._pay()
 
     def prepare(self, height: int, width: int) -> None:
         """Open the session for images of this size and run it once, so that the first real frame
@@ -203,45 +214,55 @@ class DepthPipeline:
                 if complete and self._anchor is not None:
                     newest = group.first_index + int(group.disparity.shape[0]) - 1
                     self._anchor.push(images[-1], newest)
-                estimates = self._scale(aligned)
+                first = group.first_index + group.overlap
+                self._held.update(enumerate(self._pending[self._given :], start=first))
+                estimates = self._scale(self._look_ahead.push(group, aligned))
         except RegressorError as error:
             self._restart_window(f"regressor: {error}")
             raise
         if complete:
-            self._index += len(self._pending)
             self._pending.clear()
             self._given = 0
         else:
             self._given = len(self._pending)
-        self._estimates += len(estimates)
-        return estimates
+        return self._pay() + estimates
 
-    def _scale(self, aligned: AlignedGroup) -> list[DepthEstimate]:
-        """Metric depth of every new frame of an aligned group."""
+    def _release(self) -> list[DepthEstimate]:
+        """Estimates of the frames that the look-ahead holds."""
+        with torch.inference_mode():
+            return self._scale(self._look_ahead.flush())
+
+    def _pay(self) -> list[DepthEstimate]:
+        """What a stream that ended has left, once."""
+        owed, self._owed = self._owed, []
+        return owed
+
+    def _scale(self, frames: list[AlignedFrame]) -> list[DepthEstimate]:
+        """Metric depth of frames that leave the look-ahead."""
         estimates = []
-        for row, pending in enumerate(self._pending[self._given :]):
-            disparity = aligned.disparity[row]
+        for frame in frames:
+            pending = self._held.pop(frame.index)
             rgb = (pending.image * 255.0).round_().to(torch.uint8).permute(1, 2, 0)
             scale = self._scaler.update(
-                disparity, rgb, pending.camera, pending.stamp_ns, aligned.sequence
+                frame.disparity, rgb, pending.camera, pending.stamp_ns, frame.sequence
             )
             depth = sigma = None
             if scale.state is not ScaleState.UNSCALED:
-                spread = aligned.sigma[row] if aligned.sigma is not None else None
-                depth, sigma = self._scaler.depth(disparity, scale, spread)
+                depth, sigma = self._scaler.depth(frame.disparity, scale, frame.sigma)
             estimates.append(
                 DepthEstimate(
                     stamp_ns=pending.stamp_ns,
-                    index=self._index + self._given + row,
+                    index=frame.index,
                     rgb=rgb,
-                    disparity=disparity,
+                    disparity=frame.disparity,
                     depth=depth,
                     sigma=sigma,
                     scale=scale,
-                    sequence=aligned.sequence,
+                    sequence=frame.sequence,
                     camera=pending.camera,
                 )
             )
+        self._estimates += len(estimates)
         return estimates
 
     def _check_image(self, frame: Frame) -> tuple[int, int]:
@@ -269,7 +290,7 @@ class DepthPipeline:
         if gap == 0.0:
             raise InputError("duplicate", f"stamp {stamp_ns} ns came twice; is a bag looping?")
         if gap < -self.config.stream.max_backward:
-            self.reset(f"time moved back {-gap:.1f} s")
+            self._owed = self.reset(f"time moved back {-gap:.1f} s")
         elif gap < 0.0:
             raise InputError(
                 "out_of_order",
@@ -300,8 +321,10 @@ class DepthPipeline:
         _LOG.warning("stream started anew: %s", reason)
         self._resets += 1
         self._last_reset = reason
+        self._owed += self._release()
+        self._held.clear()
         self._pending.clear()
-        self._given = self._index = 0
+        self._given = 0
         self._estimate.reset()
         if self._session is not None:
             self._session.reset()

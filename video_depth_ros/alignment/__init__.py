@@ -11,11 +11,13 @@ from video_depth_ros.alignment.joint import (
     run_windows,
 )
 from video_depth_ros.alignment.keyframes import DriftReport, KeyframeAnchor
+from video_depth_ros.alignment.look_ahead import AlignedFrame, LookAhead
 from video_depth_ros.alignment.motion import CameraMotion
 from video_depth_ros.alignment.running import AlignedGroup, RunningEstimate
 
 __all__ = [
     "AffineFit",
+    "AlignedFrame",
     "AlignedGroup",
     "AlignmentConfig",
     "CameraMotion",
@@ -25,6 +27,7 @@ __all__ = [
     "JointAlignment",
     "KeyframeAnchor",
     "KeyframeConfig",
+    "LookAhead",
     "RunningEstimate",
     "Window",
     "align_recording",

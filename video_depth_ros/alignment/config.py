@@ -166,6 +166,16 @@ class AlignmentConfig:
         high=10_000,
     )
 
+    look_ahead: int = parameter(
+        0,
+        "Groups of frames held back until later windows have seen them too, and blended then: "
+        "seams become smaller, depth comes that many groups later; 0 publishes at once. More than "
+        "the overlap covers brings nothing and is not waited for.",
+        unit="groups",
+        low=0,
+        high=16,
+    )
+
     keyframes: KeyframeConfig = group(KeyframeConfig)
 
     def __post_init__(self) -> None:
