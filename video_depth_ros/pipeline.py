@@ -121,9 +121,16 @@ class DepthPipeline:
             estimates = self._run(self._session, complete=False)
         return self._pay() + estimates + self._release()
 
-    def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
-        """A LiDAR scan or any registered cloud: [N, 3] metres in the sensor's frame."""
-        self._scaler.add_points(points, stamp_ns, T_camera_sensor)
+    def add_points(
+        self,
+        points: np.ndarray,
+        stamp_ns: int,
+        T_camera_sensor: np.ndarray,
+        offset_s: np.ndarray | None = None,
+    ) -> None:
+        """A LiDAR scan or any registered cloud: [N, 3] metres in the sensor's frame, and the
+        seconds [N] from the stamp to each point where they are known."""
+        self._scaler.add_points(points, stamp_ns, T_camera_sensor, offset_s)
 
     def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
         """A depth image [H, W] in metres with gaps (NaN or 0), seen by ``camera``."""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from video_depth_ros.errors import InputError
+from video_depth_ros.point_times import TYPES, seconds_since, time_field
 
 FLOAT32 = 7  # sensor_msgs/PointField.FLOAT32
 FLOAT64 = 8  # sensor_msgs/PointField.FLOAT64
@@ -38,6 +39,21 @@ CLOUD_FIELDS = (
 )
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """The finite points of a cloud.
+
+    Attributes:
+        points: float [N, 3] in the cloud's own frame, metres; float32 when x, y and z are
+            FLOAT32, else float64.
+        offset_s: float64 [N], seconds from the cloud's stamp to each point, or None when the
+            cloud does not tell (see :mod:`~video_depth_ros.point_times`).
+    """
+
+    points: np.ndarray
+    offset_s: np.ndarray | None = None
+
+
 def read_points(
     data: Any,
     fields: Iterable[Any],
@@ -47,9 +63,23 @@ def read_points(
     row_step: int,
     is_bigendian: int | bool,
 ) -> np.ndarray:
-    """The finite points of a cloud by field name, float [N, 3] in the cloud's own frame, metres.
+    """The finite points of a cloud by field name, float [N, 3]; see :func:`read_cloud`."""
+    return read_cloud(
+        data, fields, height, width, point_step, row_step, is_bigendian, stamp_ns=None
+    ).points
 
-    float32 when x, y and z are FLOAT32, else float64. An empty cloud gives [0, 3].
+
+def read_cloud(
+    data: Any,
+    fields: Iterable[Any],
+    height: int,
+    width: int,
+    point_step: int,
+    row_step: int,
+    is_bigendian: int | bool,
+    stamp_ns: int | None,
+) -> Cloud:
+    """The finite points of a cloud and their times, by field name. An empty cloud gives [0, 3].
 
     Args:
         data: the bytes (anything with the buffer protocol).
@@ -57,6 +87,7 @@ def read_points(
         height, width: points per column and row (height 1 when the cloud is not organised).
         point_step, row_step: bytes per point and per row, padding included.
         is_bigendian: byte order.
+        stamp_ns: stamp of the cloud; None leaves the times unread.
 
     Raises:
         InputError: ``fields`` (x, y or z missing or not floating point), ``bad_step`` or
@@ -65,7 +96,7 @@ def read_points(
     by_name = {field.name: field for field in fields}
     types = [_float_type(by_name, name, is_bigendian) for name in "xyz"]
     if height <= 0 or width <= 0:
-        return np.empty((0, 3), np.float32)
+        return Cloud(np.empty((0, 3), np.float32))
     ends = [by_name[name].offset + item.itemsize for name, item in zip("xyz", types, strict=True)]
     if max(ends) > point_step or (height > 1 and row_step < width * point_step):
         raise InputError(
@@ -82,12 +113,20 @@ def read_points(
             f"point cloud of {width}x{height} points: expected {needed} bytes, got {len(buffer)}",
         )
     points = np.empty((height, width, 3), np.result_type(*(t.newbyteorder("=") for t in types)))
+    shape, strides = (height, width), (row_step, point_step)
     for axis, (name, item) in enumerate(zip("xyz", types, strict=True)):
-        offset, strides = by_name[name].offset, (row_step, point_step)
-        points[..., axis] = np.ndarray((height, width), item, buffer, offset, strides)
+        points[..., axis] = np.ndarray(shape, item, buffer, by_name[name].offset, strides)
     flat = points.reshape(-1, 3)
     finite = np.isfinite(flat).all(axis=1)
-    return flat if finite.all() else flat[finite]
+    offset_s = None
+    field = None if stamp_ns is None else time_field(by_name)
+    if stamp_ns is not None and field is not None:
+        item = np.dtype(TYPES[field.datatype]).newbyteorder(">" if is_bigendian else "<")
+        end = field.offset + item.itemsize
+        if end <= point_step and needed - max(ends) + end <= len(buffer):
+            times = np.ndarray(shape, item, buffer, field.offset, strides).reshape(-1)
+            offset_s = seconds_since(times[finite], field.name, stamp_ns)
+    return Cloud(flat if finite.all() else flat[finite], offset_s)
 
 
 def pack_cloud(points: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, tuple[PointField, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
-from video_depth_ros.point_cloud import read_points
+from video_depth_ros.point_cloud import Cloud, read_cloud
 
 
 def rgb_of(message: Any) -> np.ndarray:
@@ -38,9 +38,18 @@ def points_of(message: Any) -> np.ndarray:
     """Finite points float [N, 3] of a PointCloud2, in the cloud's own frame.
 
     Raises:
-        InputError: see :func:`~video_depth_ros.point_cloud.read_points`.
+        InputError: see :func:`~video_depth_ros.point_cloud.read_cloud`.
     """
-    return read_points(
+    return cloud_of(message, None).points
+
+
+def cloud_of(message: Any, stamp_ns: int | None) -> Cloud:
+    """Finite points of a PointCloud2 and, given its stamp, the time of each.
+
+    Raises:
+        InputError: see :func:`~video_depth_ros.point_cloud.read_cloud`.
+    """
+    return read_cloud(
         message.data,
         message.fields,
         message.height,
@@ -48,6 +57,7 @@ def points_of(message: Any) -> np.ndarray:
         message.point_step,
         message.row_step,
         message.is_bigendian,
+        stamp_ns,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.contents import depth_of, points_of, rgb_of
+from video_depth_ros.bags.contents import cloud_of, depth_of, rgb_of
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
@@ -240,11 +240,10 @@ class _Run:
         self._write(estimates)
 
     def _points(self, message: Any) -> None:
-        points = points_of(message)
         stamp_ns = m.stamp_of(message)
-        if len(points):
-            T = self._mounting("points", message.header.frame_id, stamp_ns)
-            self._pipeline.add_points(points, stamp_ns, T)
+        cloud = cloud_of(message, stamp_ns)
+        T = self._mounting("points", message.header.frame_id, stamp_ns)
+        self._pipeline.add_points(cloud.points, stamp_ns, T, cloud.offset_s)
 
     def _imu(self, message: Any) -> None:
         stamp_ns = m.stamp_of(message)

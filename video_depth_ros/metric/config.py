@@ -19,6 +19,11 @@ class LidarConfig:
         0.1, "Largest difference between the stamps of a scan and its image.", unit="s",
         low=0.0, high=5.0, live=True,
     )  # fmt: skip
+    deskew: bool = parameter(
+        True,
+        "Move the points of a scan from their own times, where the cloud has them and odometry "
+        "covers them. Switch it off when the driver has done so already.",
+    )
     sigma: float = parameter(
         0.03, "Standard deviation of one measured depth.", unit="m", low=1e-4, high=5.0
     )

@@ -8,6 +8,8 @@ occluded point is farther than its neighbour on a pixel the network sees no fart
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -15,12 +17,19 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import LidarConfig
 from video_depth_ros.metric.reasons import Verdict
+from video_depth_ros.metric.sweep import Sweep
 
 _FIRST_CUT = 12_000  # points of one scan that are looked at
+_CORNERS = 1.5  # a turn moves what lies in a corner of the image farther
+_WIDEST = math.radians(80.0)  # half a field of view that a tangent still bounds
 
 
 def points_to_anchors(
-    points: np.ndarray, T_camera_sensor: np.ndarray, view: View, config: LidarConfig
+    points: np.ndarray,
+    T_camera_sensor: np.ndarray,
+    view: View,
+    config: LidarConfig,
+    sweep: Sweep | None = None,
 ) -> Anchors | Verdict:
     """Anchors of a cloud in a frame.
 
@@ -29,6 +38,7 @@ def points_to_anchors(
         T_camera_sensor: float64 [4, 4], from the sensor to the camera's optical frame (at the
             stamp of the frame, when motion is compensated).
         view: the frame; its camera must be known.
+        sweep: the motion within the scan, in place of ``T_camera_sensor``.
 
     Returns:
         The anchors, or the reason why there are none.
@@ -38,7 +48,7 @@ def points_to_anchors(
         return Verdict.NO_CAMERA
     if not len(points):
         return Verdict.NO_POINTS
-    seen = _in_front(points, T_camera_sensor, camera, config.min_range)
+    seen = _in_front(points, T_camera_sensor, camera, config.min_range, sweep)
     if seen is None:
         return Verdict.NO_POINTS
     uv, valid = camera.project(seen)
@@ -73,23 +83,35 @@ def _same_view(a: Camera, b: Camera) -> bool:
 
 
 def _in_front(
-    points: np.ndarray, T: np.ndarray, camera: Camera, min_range: float
+    points: np.ndarray, T: np.ndarray, camera: Camera, min_range: float, sweep: Sweep | None
 ) -> np.ndarray | None:
     """Points that can lie in the image, in the optical frame; None when none is finite."""
+    turn, reach = (0.0, 0.0) if sweep is None else (_CORNERS * sweep.turn, sweep.reach)
+    T = T if sweep is None else sweep.middle
+    nearest = max(min_range, 1e-3)
     dtype = np.float32 if points.dtype == np.float32 else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
         x, y, z = T[:3, :3].astype(dtype) @ points.T + T[:3, 3:].astype(dtype)
     if not np.isfinite(z).any():
         return None
+    right = math.atan(max(camera.cx, camera.width - camera.cx) / camera.fx + 0.01) + turn
+    down = math.atan(max(camera.cy, camera.height - camera.cy) / camera.fy + 0.01) + turn
     with np.errstate(invalid="ignore"):
-        seen = (z > max(min_range, 1e-3)) & (z < 1e6)
-        if not camera.distorted:  # a cheap cut before the exact projection in float64
-            seen &= np.abs(x) < z * (max(camera.cx, camera.width - camera.cx) / camera.fx + 0.01)
-            seen &= np.abs(y) < z * (max(camera.cy, camera.height - camera.cy) / camera.fy + 0.01)
+        if camera.distorted or max(right, down) > _WIDEST:
+            seen = (z > nearest) & (z < 1e6) if sweep is None else np.abs(z) < 1e6
+        else:  # a cheap cut before the exact projection in float64
+            seen = (z > nearest - reach) & (z < 1e6)
+            seen &= np.abs(x) < (z + reach) * math.tan(right) + reach
+            seen &= np.abs(y) < (z + reach) * math.tan(down) + reach
+    if sweep is not None:
+        seen &= sweep.known
     which = np.flatnonzero(seen)
     if which.size > _FIRST_CUT:  # at random: scans are ordered by ring or by column
         which = which[np.random.default_rng(0).random(which.size) < _FIRST_CUT / which.size]
-    return np.stack([x[which], y[which], z[which]], axis=1).astype(np.float64)
+    if sweep is None:
+        return np.stack([x[which], y[which], z[which]], axis=1).astype(np.float64)
+    moved = sweep.moved(points, which)
+    return moved[moved[:, 2] > nearest]
 
 
 def _select(uv: np.ndarray, z: np.ndarray, view: View, config: LidarConfig) -> Anchors | Verdict:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a measurement was or was not used: stable words for diagnostics."""
+"""Why a measurement was or was not used, and how: stable words for diagnostics."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ class Verdict(Enum):
 
 # Verdicts with which a measurement enters the filter.
 USABLE = frozenset({Verdict.ACCEPTED, Verdict.LEVEL_ONLY})
+
+
+class PointTimes(Enum):
+    """Whether the points of a scan were moved from their own times, or why not.
+
+    All but the first mean that the points were taken as simultaneous, at the scan's stamp.
+    """
+
+    PER_POINT = "per_point"
+    NOT_GIVEN = "not_given"  # the cloud has no field of times
+    ABSURD = "absurd"  # times that no scan of this stamp can have: unit, clock?
+    NO_POSES = "no_poses"  # no odometry over the time of the scan
+    SWITCHED_OFF = "switched_off"  # scale.lidar.deskew

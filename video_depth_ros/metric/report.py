@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from video_depth_ros.frames import ScaleState
-from video_depth_ros.metric.reasons import USABLE, Verdict
+from video_depth_ros.metric.reasons import USABLE, PointTimes, Verdict
 
 
 @dataclass
@@ -28,6 +28,7 @@ class SourceRecord:
             is well.
         misalignment: how much better the anchors agree with the disparity elsewhere in the image
             than where the extrinsics put them, averaged; above 1 is suspicious.
+        point_times: how the newest scan's own times were used; None where there are no points.
         used_ns: stamp of the newest used measurement, None before.
     """
 
@@ -40,6 +41,7 @@ class SourceRecord:
     residual: float = math.nan
     innovation: float = math.nan
     misalignment: float = math.nan
+    point_times: PointTimes | None = None
     used_ns: int | None = None
 
     def count(self, verdict: Verdict) -> None:

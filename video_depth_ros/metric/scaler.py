@@ -26,10 +26,11 @@ from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
 from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
 from video_depth_ros.metric.misalignment import misalignment
 from video_depth_ros.metric.odometry import OdometrySource
-from video_depth_ros.metric.reasons import USABLE, Verdict
+from video_depth_ros.metric.reasons import USABLE, PointTimes, Verdict
 from video_depth_ros.metric.report import ScaleReport, SourceRecord
 from video_depth_ros.metric.scale_filter import ScaleFilter
 from video_depth_ros.metric.spread import ResidualSpread
+from video_depth_ros.metric.sweep import Sweep, sweep_of
 
 _VIEWS = 16  # frames kept for measurements that arrive late
 _PENDING = 16  # measurements kept per source until their frame comes
@@ -86,26 +87,43 @@ class MetricScaler:
         self._local: LocalCorrection | None = None
         self._corrected_ns: int | None = None
 
-    def add_points(self, points: np.ndarray, stamp_ns: int, T_camera_sensor: np.ndarray) -> None:
+    def add_points(
+        self,
+        points: np.ndarray,
+        stamp_ns: int,
+        T_camera_sensor: np.ndarray,
+        offset_s: np.ndarray | None = None,
+    ) -> None:
         """A LiDAR scan or any registered cloud.
 
         Args:
             points: float [N, 3], metres, in the sensor's frame; non-finite ones are passed over.
             stamp_ns: time of the scan.
             T_camera_sensor: float [4, 4], sensor to the camera's optical frame.
+            offset_s: float [N], seconds from ``stamp_ns`` to each point, where they are known.
 
         Raises:
             InputError: ``points`` or ``transform``, when the shapes or numbers cannot be that.
         """
         if points.ndim != 2 or points.shape[1] != 3:
             raise InputError("points", f"expected points [N, 3], got {list(points.shape)}")
+        if offset_s is not None and offset_s.shape != (len(points),):
+            raise InputError(
+                "points", f"expected {len(points)} times of points, got {list(offset_s.shape)}"
+            )
         T = _rigid(T_camera_sensor)
         config = self.config.lidar
-        self._put(
-            "lidar",
-            stamp_ns,
-            lambda view: points_to_anchors(points, self._moved(T, stamp_ns, view), view, config),
-        )
+
+        def anchors(view: View) -> Anchors | Verdict:
+            sweep = self._sweep(offset_s, T, stamp_ns, view)
+            self._account("lidar").point_times = (
+                PointTimes.PER_POINT if isinstance(sweep, Sweep) else sweep
+            )
+            if isinstance(sweep, Sweep):
+                return points_to_anchors(points, T, view, config, sweep)
+            return points_to_anchors(points, self._moved(T, stamp_ns, view), view, config)
+
+        self._put("lidar", stamp_ns, anchors)
 
     def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
         """A depth image with gaps, registered to the camera's optical frame.
@@ -363,6 +381,16 @@ class MetricScaler:
             return T_camera_sensor
         motion = self._odometry.motion(stamp_ns, view.stamp_ns)
         return T_camera_sensor if motion is None else motion @ T_camera_sensor
+
+    def _sweep(
+        self, offset_s: np.ndarray | None, T: np.ndarray, stamp_ns: int, view: View
+    ) -> Sweep | PointTimes:
+        """The motion within a scan, or why its points are taken as simultaneous."""
+        if offset_s is None or not offset_s.size:
+            return PointTimes.NOT_GIVEN
+        if not self.config.lidar.deskew:
+            return PointTimes.SWITCHED_OFF
+        return sweep_of(offset_s, T, stamp_ns, view.stamp_ns, self._odometry.motion)
 
     def _view_of(self, stamp_ns: int) -> View | None:
         """The nearest frame; None when a nearer one is still to come."""

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from video_depth_ros.bags import contents
+from video_depth_ros.bags.contents import cloud_of as cloud_of
 from video_depth_ros.bags.contents import depth_of as depth_of
 from video_depth_ros.bags.contents import points_of as points_of
 from video_depth_ros.bags.messages import stamp_of as stamp_of

@@ -193,6 +193,8 @@ class Diagnostics:
                 f"{name}.inliers": f"{source.inlier_share:.3f}",
                 f"{name}.residual": f"{source.residual:.4f}",
             }
+            if source.point_times is not None:
+                values[f"{name}.point_times"] = source.point_times.value
             poor = source.inlier_share < now.config.scale.fit.min_inliers
             if poor and not source.used:
                 level = ERROR

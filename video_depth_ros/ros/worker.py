@@ -306,10 +306,9 @@ class Worker:
             return
         stamp_ns = conversions.stamp_of(message)
         if kind == "points":
-            points = conversions.points_of(message)
-            if len(points):
-                T = self._mounting("points", message.header.frame_id, stamp_ns)
-                self._pipeline.add_points(points, stamp_ns, T)
+            cloud = conversions.cloud_of(message, stamp_ns)
+            T = self._mounting("points", message.header.frame_id, stamp_ns)
+            self._pipeline.add_points(cloud.points, stamp_ns, T, cloud.offset_s)
         elif kind == "sparse_depth":
             depth = conversions.depth_of(message)
             camera = self._camera.camera_for(depth.shape[0], depth.shape[1])
