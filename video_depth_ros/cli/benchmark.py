@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from video_depth_ros.cli import benchmark_metric, benchmark_stability
+from video_depth_ros.errors import ConfigError
+
 if TYPE_CHECKING:
     from video_depth_ros.regressors.wan.regressor import WanRegressor
 
@@ -23,6 +26,9 @@ worked examples:
       --size 240x320 320x448 480x640 --window 5 9 13 --mode exact cached
   video_depth benchmark --fidelity --window 5             what the fast modes change
   video_depth benchmark --alignment                       drift and seams of the alignment alone
+  video_depth benchmark --stability lobby.mp4             flicker and drift of a still camera
+  video_depth benchmark --metric simulated --regressor laboratory --cache drives
+  video_depth benchmark --metric kitti --data DRIVE       metric depth from half of each scan
 
 Options that take several values are run in every combination, one row each. Speed does not depend
 on the values of the weights, so --random-weights measures a model whose weights are not at hand.
@@ -42,7 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--regressor", choices=("nano", "dvd"), default="nano")
+    parser.add_argument(
+        "--regressor",
+        choices=("nano", "dvd", "laboratory"),
+        default="nano",
+        help="laboratory, for --metric only: the truth, spoiled, in place of a network",
+    )
     parser.add_argument("--weights", default="", metavar="FILE", help="weight file")
     parser.add_argument("--random-weights", action="store_true", help="weights of no meaning")
     parser.add_argument(
@@ -80,10 +91,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="instead, measure what the alignment of windows alone loses and costs, with truth in "
         "place of the network",
     )
-    parser.add_argument("--frames", type=int, default=5000, help="--alignment: length of stream")
+    parser.add_argument(
+        "--frames", type=int, help="--alignment: length of the stream (default: 5000)"
+    )
     parser.add_argument(
         "--world", default="room", help="--alignment: room, corridor, street, clutter or boxes"
     )
+    benchmark_metric.add_arguments(parser)
+    benchmark_stability.add_arguments(parser)
     parser.add_argument("--pushes", type=int, default=10, help="timed pushes per row")
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the plain procedure"
@@ -103,7 +118,14 @@ def run(args: argparse.Namespace) -> int:
 
         return benchmark_alignment.run(args)
     machine = _machine(args.device)
-    if args.fidelity:
+    if args.metric:
+        return benchmark_metric.run(args, machine)
+    if args.regressor == "laboratory":
+        raise ConfigError("--regressor laboratory knows the truth only with --metric")
+    if args.stability is not None:
+        regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
+        rows = benchmark_stability.run(args, regressor)
+    elif args.fidelity:
         rows = _fidelity_rows(args)
         _print_fidelity(rows, machine)
     else:
