@@ -427,6 +427,11 @@ def _traffic(
                         park(s, edge - side * 1.1, r.choice([0.0, math.pi]))
                 s += 2.8 if across else r.uniform(6.0, 8.0)
     speed = r.choice([0.0, r.uniform(0.5, 4), r.uniform(4, 14)])
+    # A stream of its own decides about dense traffic, so that the other streets stay as they are.
+    dense = r.spawn(1)[0]
+    jam, heavy = dense.random() < 0.3, 0.2
+    if jam:
+        speed, heavy = dense.choice([0.0, dense.uniform(0, 3)]), dense.uniform(0.1, 0.6)
     lateral = right + lane / 2
     while lateral < left:
         same = (lateral < own + lane * 1.2 - 1e-6 and lateral <= own + 0.1) or r.random() < 0.15
@@ -434,6 +439,7 @@ def _traffic(
         s = r.uniform(-20, 15)
         if abs(lateral - own) < 0.6 * lane:  # the ego lane: keep clear of the camera's start
             s, flow = r.uniform(9, 40), speed * r.uniform(1.0, 1.3) + r.uniform(0, 1)
+            s = min(s, 14.0) if jam else s
         gap = r.uniform(8, 40)
         reach = length + (0 if same else 12 * flow)
         while s < reach and r.random() < 0.9:
@@ -442,10 +448,13 @@ def _traffic(
             turn = flow * curvature * (1 if same else -1)
             with b.moving(Body((x, y, 0.0), heading, speed=flow, yaw_rate=turn)):
                 big = r.random()
-                vehicles.car(b) if big < 0.8 else (
+                vehicles.car(b) if big < 1 - heavy else (
                     vehicles.truck(b) if big < 0.95 else vehicles.cycle(b)
                 )
-            s += 9 + gap * r.random() * 2
+            if jam and same:
+                s += (12.5 if 1 - heavy <= big < 0.95 else 6.0) + dense.uniform(0.3, 4)
+            else:
+                s += 9 + gap * r.random() * 2
         lateral += lane
 
 
