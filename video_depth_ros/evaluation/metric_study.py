@@ -194,21 +194,21 @@ def best_affine(disparity: np.ndarray, inverse_depth: np.ndarray) -> tuple[float
         a >= 0 and b, with a d + b > 0 nearly everywhere.
     """
     d, q = disparity.astype(np.float64), inverse_depth.astype(np.float64)
-    weight, floor = 1.0 / q**2, 1.0 / FARTHEST
     a, b = 0.0, float(np.median(q))
-    for _ in range(30):
+    for _ in range(40):
+        fitted = np.maximum(a * d + b, 1.0 / FARTHEST)
+        residual = np.log(fitted / q)
+        # linear in (a, b) about the fitted map: log changes by change / fitted
+        target = fitted * (1.0 - np.clip(residual, -1.0, 1.0))
+        weight = 1.0 / (fitted**2 * np.maximum(np.abs(residual), 1e-3))
         total = weight.sum()
-        centre_d, centre_q = (weight * d).sum() / total, (weight * q).sum() / total
-        spread = (weight * (d - centre_d) ** 2).sum()
-        slope = (weight * (d - centre_d) * (q - centre_q)).sum() / max(spread, 1e-12)
-        new = max(float(slope), 0.0)
-        done = abs(new - a) <= 1e-5 * max(a, 1e-9)
-        a, b = new, float(centre_q - new * centre_d)
-        if done:
+        centre, level = (weight * d).sum() / total, (weight * target).sum() / total
+        spread = (weight * (d - centre) ** 2).sum()
+        slope = (weight * (d - centre) * (target - level)).sum() / max(float(spread), 1e-12)
+        before, a = a, max(float(slope), 0.0)
+        b = float(level - a * centre)
+        if abs(a - before) <= 1e-5 * a:
             break
-        fitted = np.maximum(a * d + b, floor)
-        residual = np.abs(np.log(fitted / q))
-        weight = 1.0 / (fitted * q * np.maximum(residual, 1e-3))
     return a, b
 
 
