@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     add = parser.add_argument
     add("--out", type=Path, help="folder of the run: checkpoint, log, loss curves")
     add("--stage", choices=("vae", "latent", "pixel"), help="short for --set stage=...")
-    add("--size", choices=("nano", "dvd", "tiny"), help="short for --set size=...")
+    add("--size", choices=("nano", "dvd", "micro", "tiny"), help="short for --set size=...")
     add("--config", type=Path, help="YAML file of settings")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, see --list")
     add("--list", action="store_true", help="print every setting and leave")

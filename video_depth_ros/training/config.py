@@ -63,8 +63,8 @@ class TrainConfig:
     )
     size: str = parameter(
         "nano",
-        "Sizes of the networks: nano, dvd (1.3 B), or tiny (for tests).",
-        choices=("nano", "dvd", "tiny"),
+        "Sizes of the networks: nano, dvd (1.3 B), micro (for studies), or tiny (for tests).",
+        choices=("nano", "dvd", "micro", "tiny"),
     )
     tau: float = parameter(
         0.5,
