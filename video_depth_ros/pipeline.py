@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_depth_ros.alignment import AlignedFrame, KeyframeAnchor, LookAhead, RunningEstimate
+from video_depth_ros.alignment import (
+    AlignedFrame,
+    KeyframeAnchor,
+    LookAhead,
+    RowMaps,
+    RunningEstimate,
+)
 from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import InputError, RegressorError
@@ -75,6 +81,8 @@ class DepthPipeline:
         self._scaler = MetricScaler(config.scale)
         self._pending: list[_Pending] = []
         self._given = 0  # of the pending frames, how many already went through a preview
+        self._row_maps = RowMaps(config.alignment, regressor.spec)
+        self._pushes = 0  # whole groups since the stream began
         self._look_ahead = LookAhead.of(config.alignment, regressor.spec)
         self._held: dict[int, _Pending] = {}  # the look-ahead's frames, by stream index
         self._owed: list[DepthEstimate] = []  # of a stream that ended before they were given out
@@ -207,6 +215,8 @@ class DepthPipeline:
         regress = session.push if complete else session.preview
         try:
             with torch.inference_mode():
+                if complete:
+                    self._row_maps.observe(session, images[-1])
                 group = regress(images, overlap)
                 if not bool(torch.isfinite(group.disparity).all()):
                     raise RegressorError(
@@ -216,18 +226,23 @@ class DepthPipeline:
                 # what was given out by a preview counts as overlap: it is never rewritten
                 new = len(self._pending) - self._given
                 group = DisparityGroup(group.disparity, group.first_index, new)
-                aligned = self._estimate.align(group)
+                sequence = self._estimate.sequence
+                row_maps = self._row_maps.of(group, self._pushes)
+                aligned = self._estimate.align(group, row_maps=row_maps)
+                if aligned.sequence != sequence:
+                    self._row_maps.forget()
                 self._fit = aligned.fit
                 if complete and self._anchor is not None:
                     newest = group.first_index + int(group.disparity.shape[0]) - 1
                     self._anchor.push(images[-1], newest)
                 first = group.first_index + group.overlap
                 self._held.update(enumerate(self._pending[self._given :], start=first))
-                estimates = self._scale(self._look_ahead.push(group, aligned))
+                estimates = self._scale(self._look_ahead.push(aligned))
         except RegressorError as error:
             self._restart_window(f"regressor: {error}")
             raise
         if complete:
+            self._pushes += 1
             self._pending.clear()
             self._given = 0
         else:
@@ -320,7 +335,7 @@ class DepthPipeline:
             alignment = self.config.alignment
             if alignment.keyframes.every:
                 self._anchor = KeyframeAnchor(
-                    alignment, spec, self.regressor.open(*size), self._estimate
+                    alignment, spec, self.regressor.open(*size), self._estimate, self._row_maps
                 )
         self._input_size, self._size = (height, width), size
 
@@ -331,7 +346,8 @@ class DepthPipeline:
         self._owed += self._release()
         self._held.clear()
         self._pending.clear()
-        self._given = 0
+        self._given = self._pushes = 0
+        self._row_maps.forget()
         self._estimate.reset()
         if self._session is not None:
             self._session.reset()

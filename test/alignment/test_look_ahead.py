@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -57,7 +58,7 @@ def run(
         field = torch.randn((1, 1, 4, 5), generator=generator)
         field = torch.nn.functional.interpolate(field, SIZE, mode="bilinear")[0]
         group = DisparityGroup(group.disparity + dent * field, group.first_index, group.new)
-        frames += ahead.push(group, estimate.align(group))
+        frames += ahead.push(estimate.align(group))
     return frames + ahead.flush()
 
 
@@ -94,7 +95,7 @@ def test_every_frame_comes_out_once_in_order_and_memory_is_bounded(look_ahead):
     indices: list[int] = []
     for number in range(12):
         group = session.push(torch.zeros((session.next_group, 3, *SIZE)), config.overlap)
-        ready = ahead.push(group, estimate.align(group))
+        ready = ahead.push(estimate.align(group))
         indices += [frame.index for frame in ready]
         # an overlap of 8 frames covers two groups of four: more is not waited for
         held = 4 * min(look_ahead, 2)
@@ -113,9 +114,7 @@ def test_what_was_given_out_is_not_touched_again():
     given: list[tuple[Tensor, Tensor]] = []
     for _ in range(8):
         group = session.push(torch.zeros((session.next_group, 3, *SIZE)), config.overlap)
-        given += [
-            (f.disparity, f.disparity.clone()) for f in ahead.push(group, estimate.align(group))
-        ]
+        given += [(f.disparity, f.disparity.clone()) for f in ahead.push(estimate.align(group))]
     assert all(torch.equal(now, then) for now, then in given)
 
 
@@ -126,7 +125,7 @@ def test_without_look_ahead_frames_are_those_of_their_own_window():
     for _ in range(4):
         group = session.push(torch.zeros((session.next_group, 3, *SIZE)), 8)
         aligned = estimate.align(group)
-        for frame, expected in zip(ahead.push(group, aligned), aligned.disparity, strict=True):
+        for frame, expected in zip(ahead.push(aligned), aligned.disparity, strict=True):
             assert torch.equal(frame.disparity, expected)
 
 
@@ -137,10 +136,11 @@ def test_windows_cross_fade_linearly():
     relief = RELIEF
     start = estimate.align(DisparityGroup(relief[None], 0, 1))
     again = estimate.align(DisparityGroup(relief.expand(5, *SIZE).contiguous(), 0, 4))
-    out += ahead.push(DisparityGroup(relief[None], 0, 1), start)
-    out += ahead.push(DisparityGroup(relief.expand(5, *SIZE), 0, 4), again)
+    out += ahead.push(start)
+    out += ahead.push(again)
     shown = again.fit.scale * (relief + 1.0) + again.fit.shift - again.disparity[0]
-    out += ahead.push(DisparityGroup((relief + 1.0).expand(8, *SIZE), 1, 4), again)
+    window = DisparityGroup((relief + 1.0).expand(8, *SIZE), 1, 4)
+    out += ahead.push(replace(again, window=window))
     for place, frame in enumerate(out[1:5], start=1):
         moved = frame.disparity - again.disparity[0]
         torch.testing.assert_close(moved, shown * place / 5.0, atol=1e-5, rtol=1e-5)
@@ -169,7 +169,7 @@ def test_a_window_that_could_not_be_fitted_changes_nothing():
         group = session.push(torch.zeros((session.next_group, 3, *SIZE)), config.overlap)
         if number == 5:
             group = DisparityGroup(torch.zeros_like(group.disparity), group.first_index, group.new)
-        frames += ahead.push(group, estimate.align(group))
+        frames += ahead.push(estimate.align(group))
     frames += ahead.flush()
     assert [frame.index for frame in frames] == list(range(29))
     for frame in frames[:17]:  # what the black window saw again is as it was

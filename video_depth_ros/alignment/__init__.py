@@ -13,6 +13,7 @@ from video_depth_ros.alignment.joint import (
 from video_depth_ros.alignment.keyframes import DriftReport, KeyframeAnchor
 from video_depth_ros.alignment.look_ahead import AlignedFrame, LookAhead
 from video_depth_ros.alignment.motion import CameraMotion
+from video_depth_ros.alignment.rows import RowMaps, level_rows
 from video_depth_ros.alignment.running import AlignedGroup, RunningEstimate
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "KeyframeAnchor",
     "KeyframeConfig",
     "LookAhead",
+    "RowMaps",
     "RunningEstimate",
     "Window",
     "align_recording",
     "cross_fade",
     "fit_affine",
     "fit_dvd",
+    "level_rows",
     "run_windows",
 ]

@@ -166,6 +166,15 @@ class AlignmentConfig:
         high=10_000,
     )
 
+    still_every: int = parameter(
+        100,
+        "Groups between two measurements of how the frames within a window differ in scale and "
+        "shift, made by showing the network its newest image as a still video; each costs about "
+        "as many more runs as a window has groups, plus four. 0: they are taken to be alike.",
+        unit="groups",
+        low=0,
+        high=100_000,
+    )
     look_ahead: int = parameter(
         0,
         "Groups of frames held back until later windows have seen them too, and blended then: "

@@ -28,6 +28,7 @@ from torch import Tensor
 from video_depth_ros.alignment.config import AlignmentConfig
 from video_depth_ros.alignment.fit import USABLE, FitLimits, FitVerdict, fit_affine
 from video_depth_ros.alignment.graph import AffineEdge, edge_from_fit, solve_affine_graph
+from video_depth_ros.alignment.rows import RowMaps, level_rows
 from video_depth_ros.alignment.running import RunningEstimate, sample_stride
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
@@ -90,6 +91,7 @@ class KeyframeAnchor:
         spec: RegressorSpec,
         session: RegressorSession,
         estimate: RunningEstimate,
+        row_maps: RowMaps | None = None,
     ) -> None:
         """
         Args:
@@ -98,6 +100,7 @@ class KeyframeAnchor:
             session: a second session of the stream's regressor and image size, used by nobody
                 else: it is reset for every dilated window.
             estimate: what is held against drift.
+            row_maps: of the regressor's windows, where they are measured.
 
         Raises:
             ConfigError: a window of the regressor does not hold two frames.
@@ -115,6 +118,7 @@ class KeyframeAnchor:
         self._range = (config.floor, config.saturation)
         self._session = session
         self._estimate = estimate
+        self._row_maps = row_maps
         self._sequence = estimate.sequence
         self._forget()
 
@@ -243,8 +247,13 @@ class KeyframeAnchor:
         images = [frames[0].image] * (length - len(frames)) + [frame.image for frame in frames]
         self._session.reset()
         result = self._session.push(torch.stack(images[:first]), 0)
+        pushes = 0
         for at in range(first, length, group):
             result = self._session.push(torch.stack(images[at : at + group]), at)
+            pushes += 1
+        maps = None if self._row_maps is None else self._row_maps.of(result, pushes)
+        if maps is not None:
+            result = level_rows(result, maps, self._range[1])
         return result.disparity
 
     def _fit(self, row: np.ndarray, keyframe: _Keyframe) -> tuple[FitVerdict, AffineEdge | None]:

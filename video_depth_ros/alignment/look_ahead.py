@@ -19,7 +19,6 @@ from torch import Tensor
 from video_depth_ros.alignment.config import AlignmentConfig
 from video_depth_ros.alignment.fit import USABLE, FitVerdict
 from video_depth_ros.alignment.running import AlignedGroup
-from video_depth_ros.frames import DisparityGroup
 from video_depth_ros.regressors.base import RegressorSpec
 
 # Only a window whose place in the running frame is known may change what another one said.
@@ -70,12 +69,12 @@ class LookAhead:
         """Frames that are held back now."""
         return len(self._held)
 
-    def push(self, group: DisparityGroup, aligned: AlignedGroup) -> list[AlignedFrame]:
-        """Take a window and how it was aligned; returns what nothing can change any more.
+    def push(self, aligned: AlignedGroup) -> list[AlignedFrame]:
+        """Take an aligned window; returns what nothing can change any more.
 
         Args:
-            group: with its overlap; frames come once as new ones, by rising index.
-            aligned: what :meth:`RunningEstimate.align` made of it.
+            aligned: what :meth:`RunningEstimate.align` made of a window; frames come once as new
+                ones, by rising index.
 
         Returns:
             Frames in the order of the stream. A new segment sends out all frames of the old one
@@ -85,7 +84,8 @@ class LookAhead:
         if self._held and self._held[0].sequence != aligned.sequence:
             ready = self.flush()
         elif aligned.fit.verdict in _BLENDED:
-            self._blend(group, aligned)
+            self._blend(aligned)
+        group = aligned.window
         first = group.first_index + group.overlap
         for row in range(group.new):
             sigma = None if aligned.sigma is None else aligned.sigma[row]
@@ -102,11 +102,12 @@ class LookAhead:
         self._held.clear()
         return ready
 
-    def _blend(self, group: DisparityGroup, aligned: AlignedGroup) -> None:
+    def _blend(self, aligned: AlignedGroup) -> None:
         """Cross-fade to the new window over the held frames that it sees again.
 
         Its weight rises linearly towards the newest of them and never quite reaches 0 or 1.
         """
+        group = aligned.window
         rows = [frame.index - group.first_index for frame in self._held]
         seen = [place for place, row in enumerate(rows) if 0 <= row < group.overlap]
         for order, place in enumerate(seen, start=1):

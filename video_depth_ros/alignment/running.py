@@ -28,6 +28,7 @@ from video_depth_ros.alignment.fit import (
     fit_dvd,
 )
 from video_depth_ros.alignment.motion import CameraMotion, predict_samples
+from video_depth_ros.alignment.rows import level_rows
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DisparityGroup
 
@@ -46,12 +47,14 @@ class AlignedGroup:
             windows on the overlap, units of the running frame; None at the start of a segment.
         fit: how the window was aligned: running = scale * d + shift.
         sequence: grows by one whenever a new segment, i.e. a new affine frame, starts.
+        window: as it was aligned, all of its rows in one affine frame.
     """
 
     disparity: Tensor
     sigma: Tensor | None
     fit: AffineFit
     sequence: int
+    window: DisparityGroup
 
 
 @dataclass
@@ -92,6 +95,7 @@ class RunningEstimate:
         self._sequence = 0
         self._scale, self._shift = 1.0, 0.0
         self._variance: np.ndarray | None = None  # [gh, gw] disagreement of windows
+        self._range = (config.floor, config.saturation)  # of the newest window's values
         self._forget()
 
     @property
@@ -105,7 +109,12 @@ class RunningEstimate:
             self._sequence += 1
         self._forget()
 
-    def align(self, group: DisparityGroup, motion: CameraMotion | None = None) -> AlignedGroup:
+    def align(
+        self,
+        group: DisparityGroup,
+        motion: CameraMotion | None = None,
+        row_maps: np.ndarray | None = None,
+    ) -> AlignedGroup:
         """The group's new frames in the running frame.
 
         Rows before the new ones are matched by their index to what was published; frames that
@@ -114,15 +123,23 @@ class RunningEstimate:
         Args:
             group: a window's disparity, overlap first.
             motion: of the camera, where it is known: one more constraint on the fit.
+            row_maps: float64 [T, 2], (scale, shift) that bring the rows into one affine frame,
+                where the regressor does not; see ``rows.py``.
 
         Raises:
             InputError: ``disparity``: not [T, h, w], or fewer rows than new frames.
         """
         stride = _check(group)
-        grid = group.disparity[:, ::stride, ::stride].detach().to("cpu", torch.float64).numpy()
+        grid = self._sample(group, stride)
+        usable = self._usable(grid)
+        self._range = (self.config.floor, self.config.saturation)
+        if row_maps is not None:
+            ends = row_maps[:, :1] * np.array(self._range) + row_maps[:, 1:]
+            self._range = (float(ends[:, 0].max()), float(ends[:, 1].min()))
+            group = level_rows(group, row_maps, self.config.saturation)
+            grid = self._sample(group, stride)
         if self._references and self._references[-1].samples.shape != grid.shape[1:]:
             self.reset()  # the image changed its size
-        usable = self._usable(grid)
         fit = self._fit(group, grid, usable, motion)
         if fit.verdict in _CUTS or fit.verdict is FitVerdict.LOST:
             self.reset()
@@ -136,7 +153,7 @@ class RunningEstimate:
         if self.config.method == "dvd":
             disparity = disparity.clamp_min_(0.0)
         spread = self._spread_map(sigma, group)
-        return AlignedGroup(disparity, spread, fit, self._sequence)
+        return AlignedGroup(disparity, spread, fit, self._sequence, group)
 
     def correct(self, scale: float, shift: float) -> None:
         """Move the running frame: what comes next is scale * X + shift of what it would have been.
@@ -175,6 +192,11 @@ class RunningEstimate:
         self._held = 0
         self._clipped: deque[bool] = deque(maxlen=2 * self.config.max_clipped)
         self._started = False
+
+    @staticmethod
+    def _sample(group: DisparityGroup, stride: int) -> np.ndarray:
+        rows = group.disparity[:, ::stride, ::stride]
+        return rows.detach().to("cpu", torch.float64).numpy()
 
     def _usable(self, grid: np.ndarray) -> np.ndarray:
         # comparisons with NaN are false
@@ -219,7 +241,7 @@ class RunningEstimate:
             prior=prior,
             limits=self._limits,
             noise_ratio=ratio,
-            cur_range=(self.config.floor, self.config.saturation),
+            cur_range=self._range,
             ref_range=(
                 max(reference.low for _, reference in pairs),
                 min(reference.high for _, reference in pairs),
@@ -337,8 +359,7 @@ class RunningEstimate:
     def _remember(
         self, group: DisparityGroup, grid: np.ndarray, usable: np.ndarray, fit: AffineFit
     ) -> None:
-        low = fit.scale * self.config.floor + fit.shift
-        high = fit.scale * self.config.saturation + fit.shift
+        low, high = (fit.scale * end + fit.shift for end in self._range)
         for row in range(group.overlap, grid.shape[0]):
             samples = grid[row] * fit.scale + fit.shift
             if self.config.method == "dvd":

@@ -25,6 +25,8 @@ INFINITY, NEAREST = 0.1, 0.85
 # values stands for a block of eight.
 FAULTS = LaboratoryFaults(scale_sigma=0.08, shift_sigma=0.03, noise=0.01, outliers=0.3, block=1)
 
+_FRAMES = 5000
+
 
 def run(args: argparse.Namespace) -> int:
     """Print the figures of ``args.frames`` frames of ``args.world``.
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     That is a world of the simulation (room, corridor, street, clutter) or ``boxes``, a cheap
     synthetic view.
     """
-    frames, world = args.frames, args.world
+    frames, world = args.frames or _FRAMES, args.world
     console = Console(soft_wrap=True)
     study = AlignmentStudy(_truth(world, frames), frames, FAULTS, infinity=INFINITY)
     results = [
