@@ -34,7 +34,7 @@ _COLOURS = {
     KEYFRAMES: "#7a3b8f",
 }
 _MOST = 600  # frames drawn; of more, every n-th, not averaged: that would hide flicker
-_LEVELS = 64  # colours of the file
+_LEVELS = 192  # colours of the file
 _MEANING = {
     "still camera": "background, deviation from the start / spread",
     "truth": "ln (truth / prediction), from the start",
