@@ -55,6 +55,16 @@ def test_stages_resume_and_export(clips, tmp_path, capsys):
     assert len(log) == 6
 
 
+def test_a_run_that_started_from_an_exported_file_goes_on_without_it(clips, tmp_path):
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "tiny.safetensors"
+    pixel = ["train", "--stage", "pixel", "--data", clips, *TINY, "tau=0"]
+    assert main([*pixel, "--out", str(first), "--export", str(out), "--box", "32", "48"]) == 0
+    assert main([*pixel, "--out", str(second), "--init", str(out)]) == 0  # one output channel
+    go_on = ["--out", str(second), "--resume", "--set", *TINY[3:], "tau=0", "steps=6"]
+    assert main([*pixel, *go_on]) == 0
+    assert len((second / "log.jsonl").read_text().splitlines()) == 6
+
+
 def test_bad_input_is_one_clear_line(clips, tmp_path, capsys):
     out = ["--out", str(tmp_path / "x"), "--data", clips]
     for words, said in (

@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     sources, shares = parse(args.data, args.frames, args.clips, args.videos, args.cache)
     data = BatchSource(sources, shares, config.batch, config.seed, ranks.rank, ranks.count)
     validation = heldout(args.heldout, config, args.cache) if config.validate_every else None
-    model = initial_model(config, args.init, args.vae)
+    # A run that goes on is of the kind its checkpoint is of, whatever it once started from.
+    start = args.out if args.resume and args.init is None else args.init
+    model = initial_model(config, start, args.vae)
     trainer = Trainer(model, config, args.out, validation, ranks)
     if args.resume:
         trainer.resume(args.out / checkpoint.NAME)
