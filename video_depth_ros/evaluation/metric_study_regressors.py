@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -35,17 +36,24 @@ _MARK = 24  # pixels of the laboratory's index mark
 _STAND_IN_BOX = (256, 832)
 
 
+@dataclass(frozen=True)
+class _State:
+    """Where a stream is: what was pushed since its start, and the network's state there."""
+
+    pushed: tuple[int, ...]
+    inner: Any
+
+
 class RememberedRegressor:
-    """A regressor that computes every group once; later passes over the same images repeat it.
+    """A regressor that computes every group once: the same pushes give the remembered groups.
 
     One network run thus serves every source of scale and both settings of the local correction.
-    Call :meth:`rewind` before each pass.
+    Everything is kept as long as this object; make a new one for every drive.
     """
 
     def __init__(self, regressor: Regressor) -> None:
         self._regressor = regressor
-        self._sessions: list[_Remembered] = []
-        self._opened = 0
+        self._memories: dict[tuple[int, int], _Memory] = {}
 
     @property
     def spec(self) -> RegressorSpec:
@@ -58,58 +66,61 @@ class RememberedRegressor:
         return self._regressor.device
 
     def open(self, height: int, width: int) -> RegressorSession:
-        """The session that was opened as the same one of the first pass, or a new one."""
-        if self._opened == len(self._sessions):
-            session = self._regressor.open(height, width)
-            self._sessions.append(_Remembered(session, self.spec))
-        self._opened += 1
-        return self._sessions[self._opened - 1]
+        """A session; all of one size share what they remember."""
+        size = height, width
+        if size not in self._memories:
+            self._memories[size] = _Memory(self._regressor.open(height, width))
+        return _Remembered(self._memories[size], self.spec)
 
-    def rewind(self) -> None:
-        """Start the next pass."""
-        self._opened = 0
-        for session in self._sessions:
-            session.rewind()
+
+class _Memory:
+    """One real session and all that it has given out, by what was pushed before."""
+
+    def __init__(self, session: RegressorSession) -> None:
+        self._session = session
+        self.start = self._at = _State((), session.snapshot())
+        self._known: dict[tuple[int, ...], tuple[DisparityGroup, _State]] = {}
+
+    def push(self, state: _State, rgb: Tensor, overlap: int) -> tuple[DisparityGroup, _State]:
+        """The group, and the state after it."""
+        picture = rgb[..., ::3, ::3].cpu().numpy()
+        pushed = (*state.pushed, hash((picture.tobytes(), overlap)))
+        if pushed not in self._known:
+            if self._at is not state:
+                self._session.restore(state.inner)
+            group = self._session.push(rgb, overlap)
+            self._at = _State(pushed, self._session.snapshot())
+            self._known[pushed] = group, self._at
+        return self._known[pushed]
 
 
 class _Remembered:
-    """One session and what it has given out; whole groups of an uninterrupted stream only."""
+    """A session that asks the memory first; whole groups only."""
 
-    def __init__(self, session: RegressorSession, spec: RegressorSpec) -> None:
-        self._session = session
+    def __init__(self, memory: _Memory, spec: RegressorSpec) -> None:
+        self._memory = memory
         self._spec = spec
-        self._groups: list[tuple[float, DisparityGroup]] = []
-        self._at = 0
+        self._state = memory.start
 
     @property
     def next_group(self) -> int:
-        return self._spec.first_group if self._at == 0 else self._spec.group
+        return self._spec.group if self._state.pushed else self._spec.first_group
 
     def push(self, rgb: Tensor, overlap: int) -> DisparityGroup:
-        if self._at == len(self._groups):
-            group = self._session.push(rgb, overlap)
-            self._groups.append((float(rgb.double().mean()), group))
-        mean, group = self._groups[self._at]
-        if abs(mean - float(rgb.double().mean())) > 1e-9:
-            raise RegressorError("remembered: the images differ from those of the first pass")
-        self._at += 1
+        group, self._state = self._memory.push(self._state, rgb, overlap)
         return dataclasses.replace(group, disparity=group.disparity.clone())
 
     def preview(self, rgb: Tensor, overlap: int) -> DisparityGroup:
         raise RegressorError("remembered: set stream.latency to group")
 
     def snapshot(self) -> Any:
-        return self._at
+        return self._state
 
     def restore(self, state: Any) -> None:
-        self._at = state
+        self._state = state
 
     def reset(self) -> None:
-        if self._at:
-            raise RegressorError("remembered: the stream was interrupted")
-
-    def rewind(self) -> None:
-        self._at = 0
+        self._state = self._memory.start
 
 
 def laboratory(

@@ -11,7 +11,7 @@ from typing import Any
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation import metric_study_recordings as recordings
-from video_depth_ros.evaluation.metric_study import SOURCES, Drive, DriveResult, run_drive
+from video_depth_ros.evaluation.metric_study import SOURCES, Drive, run_drive
 from video_depth_ros.evaluation.metric_study_drives import motion_drive, simulated_drive
 from video_depth_ros.evaluation.metric_study_recordings import InertialWindow
 from video_depth_ros.evaluation.metric_study_regressors import (
@@ -19,6 +19,7 @@ from video_depth_ros.evaluation.metric_study_regressors import (
     laboratory,
     stand_in,
 )
+from video_depth_ros.evaluation.metric_study_results import DriveResult
 from video_depth_ros.evaluation.metric_study_sigma import LEVELS, SigmaCurve, merged, normal_share
 from video_depth_ros.evaluation.metric_study_tables import (
     Table,
@@ -175,11 +176,8 @@ class MetricStudy:
         if network is None:
             drive, config, regressor = laboratory(drive, self.pipeline, seed)
             return [run_drive(drive, config, regressor, source) for source in self.sources]
-        remembered, results = RememberedRegressor(network), []
-        for source in self.sources:
-            remembered.rewind()
-            results.append(run_drive(drive, self.pipeline, remembered, source))
-        return results
+        remembered = RememberedRegressor(network)
+        return [run_drive(drive, self.pipeline, remembered, source) for source in self.sources]
 
     def _still(self) -> Outcome:
         counts = {
@@ -202,20 +200,18 @@ class MetricStudy:
 
     def _kitti(self) -> Outcome:
         assert self.data is not None
-        drive, config, network = (
-            recordings.kitti_drive(self.data, self.frames), self.pipeline, self._network(),
-        )  # fmt: skip
-        groups = {}
+        drive, config = recordings.kitti_drive(self.data, self.frames), self.pipeline
+        network = self._network()
+        regressor: Regressor
         if network is None:
             points = recordings.kitti_points(self.data, self.frames)
-            drive, config, spoiled = stand_in(drive, config, points)
+            drive, config, regressor = stand_in(drive, config, points)
         else:
-            remembered = RememberedRegressor(network)
-        for name, local in (("global", False), ("global and local", True)):
-            if network is not None:
-                remembered.rewind()
-            regressor = spoiled if network is None else remembered
-            groups[name] = [run_drive(drive, config, regressor, "lidar", local=local)]
+            regressor = RememberedRegressor(network)
+        groups = {
+            name: [run_drive(drive, config, regressor, "lidar", local=local)]
+            for name, local in (("global", False), ("global and local", True))
+        }
         name = "a stand-in (the scans, spoiled)" if network is None else self.regressor
         setting = (
             f"KITTI, {len(drive.stamps_ns)} frames, a random half of each scan's points given, "

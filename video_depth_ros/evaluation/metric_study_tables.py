@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from video_depth_ros.evaluation.metric_study import DriveResult
 from video_depth_ros.evaluation.metric_study_recordings import InertialWindow
+from video_depth_ros.evaluation.metric_study_results import DriveResult
 from video_depth_ros.evaluation.metric_study_sigma import (
     LEVELS,
     SigmaCurve,
@@ -49,7 +49,7 @@ class Table:
 def summary(results: list[DriveResult]) -> dict[str, Any]:
     """Figures over the drives of one source."""
     metric = [result for result in results if result.metric]
-    errors = [result.error for result in metric]
+    errors = [result.error for result in metric if result.errors]
     return {
         "drives": len(results),
         "metric": len(metric),
@@ -59,9 +59,9 @@ def summary(results: list[DriveResult]) -> dict[str, Any]:
         "largest_seconds": max((result.seconds for result in metric), default=math.nan),
         "false": sum(result.false_frames > 0 for result in metric),
         "false_frames": sum(result.false_frames for result in metric),
-        "metric_frames": sum(len(result.errors) for result in metric),
-        "abs_rel": _mean([_mean(result.abs_rel) for result in metric]),
-        "bound_abs_rel": _mean([_mean(result.bound) for result in metric]),
+        "metric_frames": sum(result.metric_frames for result in metric),
+        "abs_rel": _mean([_mean(result.abs_rel) for result in metric if result.abs_rel]),
+        "bound_abs_rel": _mean([_mean(result.bound) for result in metric if result.bound]),
         "within_1_sigma": merged(result.sigma for result in metric).share(1.0),
     }
 
@@ -82,7 +82,7 @@ def source_table(groups: dict[str, list[DriveResult]]) -> Table:
             if not group:
                 continue
             s = summary(group)
-            errors = [result.error for result in group if result.metric]
+            errors = [result.error for result in group if result.errors]
             tenth = float(np.quantile(errors, 0.9)) if errors else math.nan
             table.add_row(
                 label, f"{s['metric']} of {s['drives']}", _percent(s["median_error"]),
@@ -99,9 +99,10 @@ def motion_table(groups: dict[str, list[DriveResult]]) -> Table:
     """What an IMU alone says of each kind of motion."""
     table = Table("motion", "runs", "METRIC", "median scale error", "largest", "verdicts")
     for motion, results in groups.items():
-        found = [result.error for result in results if result.metric]
+        found = [result.error for result in results if result.errors]
+        metric = sum(result.metric for result in results)
         table.add_row(
-            motion, str(len(results)), str(len(found)), _percent(_median(found)),
+            motion, str(len(results)), str(metric), _percent(_median(found)),
             _percent(max(found, default=math.nan)), _verdicts(results),
         )  # fmt: skip
     return table
