@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from video_depth_ros.metric.config import InertialConfig
-from video_depth_ros.metric.inertial import InertialScale, VisualStep, align, gyro_bias
+from video_depth_ros.metric.inertial import UNSEEN, InertialScale, VisualStep, align, gyro_bias
 from video_depth_ros.metric.poses import rotation, rotation_vector
 from video_depth_ros.metric.preintegration import InertialHistory, Preintegrated
 
@@ -83,12 +83,28 @@ def test_standstill_and_constant_velocity_are_unobservable() -> None:
     """A hundred runs; a scale out of noise is the failure of the textbook regression."""
     for seed in range(50):
         for speed in (0.0, 0.5):
-            steps, felt, _ = _motion(seed, 0.0, speed, pairs=12)
+            pairs = 30 if seed % 10 == 0 else 12
+            steps, felt, _ = _motion(seed, 0.0, speed, pairs=pairs)
             assert not align(steps, felt, T_IMU_CAMERA, CONFIG).observable
 
 
 def test_little_acceleration_is_not_enough() -> None:
     assert not any(_align(seed, 0.08, 0.3).observable for seed in range(10))
+
+
+def test_moments_without_features_leave_the_rest_usable() -> None:
+    """Every fifth pair of keyframes blurred: the IMU carries the attitude over it."""
+    for seed in range(4):
+        steps, felt, bias = _motion(seed, 1.2, 0.3, pairs=30)
+        whole = align(steps, felt, T_IMU_CAMERA, CONFIG)
+        steps[2::5] = [UNSEEN] * len(steps[2::5])
+        found = align(steps, felt, T_IMU_CAMERA, CONFIG)
+        assert found.observable and whole.sigma < found.sigma
+        assert abs(found.a * SCALE - 1.0) < 3.5 * found.sigma * SCALE
+        found_bias = gyro_bias(steps, felt, T_IMU_CAMERA[:3, :3])
+        np.testing.assert_allclose(found_bias, bias, atol=1e-3)
+    blind = [UNSEEN if k % 2 else step for k, step in enumerate(steps)]
+    assert not align(blind, felt, T_IMU_CAMERA, CONFIG).observable
 
 
 def test_the_gyro_bias_is_found() -> None:

@@ -12,7 +12,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import LidarConfig
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
-from video_depth_ros.metric.misalignment import misalignment
+from video_depth_ros.metric.misalignment import agreement
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.reasons import Verdict
 
@@ -126,8 +126,9 @@ def test_wrong_extrinsics_are_recognised_without_a_scale(axis: tuple[int, int, i
     scene = make_scene(seed=3, error=0.1)
     points = scene.scan(6000)
     right = _anchors(points_to_anchors(points, scene.T_camera_lidar, _view(scene), CONFIG))
-    assert misalignment(_view(scene), scene.camera, right) < 1.0
+    assert agreement(_view(scene), scene.camera, right).misalignment < 1.0
     turn = np.eye(4)
     turn[:3, :3] = rotation(np.deg2rad(20.0) * np.array(axis))
     wrong = _anchors(points_to_anchors(points, turn @ scene.T_camera_lidar, _view(scene), CONFIG))
-    assert misalignment(_view(scene), scene.camera, wrong) > CONFIG.max_misalignment
+    found = agreement(_view(scene), scene.camera, wrong)
+    assert found.misalignment > CONFIG.max_misalignment

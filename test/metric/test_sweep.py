@@ -90,7 +90,7 @@ def test_times_out_of_the_scan() -> None:
     few = offset_s.copy()
     few[::20] = 1e6
     sweep = sweep_of(few, MOUNTING, STAMP, FRAME, motion)
-    assert isinstance(sweep, Sweep) and (~sweep.known).sum() == 5
+    assert isinstance(sweep, Sweep) and len(sweep.known(np.arange(100))) == 95
     for absurd in (offset_s * 1e9, offset_s - 1e6, np.full(100, np.nan)):
         assert sweep_of(absurd, MOUNTING, STAMP, FRAME, motion) is PointTimes.ABSURD
     late = STAMP + 1_000_000_000

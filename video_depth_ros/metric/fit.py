@@ -26,6 +26,10 @@ _INLIER = 2.5
 # A map that explains less than this share of the measured relief is a line through outliers that
 # all read one distance.
 _MIN_RELIEF = 0.1
+# Errors of a network are alike over large parts of the view: a residual averages out no better
+# than over this many independent parts.
+_PARTS = 10
+_SURE = 0.8  # share of inliers beyond which the rest are strays
 # The expected map is taken when its score is within this factor of the best.
 _PREFER_PRIOR = 1.5
 
@@ -130,6 +134,9 @@ def fit_scale(
         return ScaleFit(Verdict.INVERTED, n=n, inlier_share=share, residual=relative)
     back = np.empty(n, dtype=bool)
     back[order] = inliers
+    # where hardly more than half agree, the other half may be right
+    doubt = 1.0 / max(2.0 * share - 1.0, 0.05) if share < _SURE else 1.0
+    sigma_level, sigma_slope = doubt * sigma_level, doubt * sigma_slope
     return ScaleFit(
         Verdict.ACCEPTED, slope, level, centre + middle, sigma_level, sigma_slope, common,
         n, share, relative, back,
@@ -196,7 +203,7 @@ def _tukey(
         previous = slope
         slope = float((weight * (d - mean_d)) @ (q - mean_q)) / relief
         shift = mean_q - slope * mean_d
-        if abs(slope - previous) <= 1e-6 * abs(slope):
+        if abs(slope - previous) <= 1e-4 * abs(slope):
             break
     return slope, shift, weight, scale, noise
 
@@ -224,13 +231,13 @@ def _level(
     level = float(weight @ rest) / total
     centre = float(weight @ d) / total
     level += slope * centre
+    residual = float(np.median(np.abs(rest - level + slope * centre) / np.abs(q)))
     sigma = math.hypot(
         scale * math.sqrt(config.inflation / total),
-        max(config.floor, config.relative_error) * level,
+        max(config.floor, config.relative_error, _MAD * residual / math.sqrt(_PARTS)) * level,
     )
     back = np.empty(d.size, dtype=bool)
     back[order] = inliers
-    residual = float(np.median(np.abs(rest - level + slope * centre) / np.abs(q)))
     if residual > config.max_residual:
         return ScaleFit(Verdict.UNRELATED, n=d.size, inlier_share=share, residual=residual)
     return ScaleFit(

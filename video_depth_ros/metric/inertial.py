@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from video_depth_ros.metric.preintegration import Preintegrated
 
 _VISUAL_SIGMA_FLOOR = 1e-6
 _ITERATIONS = 8
+_FEWEST = 3  # pairs of pairs that vision saw
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,17 @@ class VisualStep:
         displacement: float64 [3], a times the camera's motion, in the camera at the first [-].
         covariance: float64 [3, 3] of it.
         rotation_error: float64 [3], small rotation w with R_true = R_gyro exp(w), camera frame.
+        seen: whether vision says anything; where it does not, the IMU alone carries the attitude
+            on to the next pair.
     """
 
     displacement: np.ndarray
     covariance: np.ndarray
     rotation_error: np.ndarray
+    seen: bool = True
+
+
+UNSEEN = VisualStep(np.zeros(3), np.zeros((3, 3)), np.zeros(3), seen=False)
 
 
 @dataclass(frozen=True)
@@ -73,13 +81,18 @@ def align(
     """Scale from consecutive pairs of keyframes, the end of each the start of the next.
 
     Args:
-        steps, inertial: as many as there are pairs, three at least.
+        steps, inertial: as many as there are pairs. Less than three neighbouring pairs of them
+            seen is unobservable.
         T_imu_camera: float64 [4, 4].
         config: gravity, noise and gates.
     """
-    if len(steps) < 4:
+    both = [one.seen and two.seen for one, two in pairwise(steps)]
+    if sum(both) < _FEWEST:
         return UNOBSERVABLE
     V, M, J, half, covariance = _triples(steps, inertial, T_imu_camera, config)
+    rows = np.repeat(both, 3)
+    V, M, J, half = V[rows], M[rows], J[rows], half[both]
+    covariance = covariance[0][np.ix_(rows, rows)], covariance[1][np.ix_(rows, rows)]
     free = _free(V, M, half, covariance[0])
     if free is None:
         return UNOBSERVABLE
@@ -100,11 +113,14 @@ def align(
 def gyro_bias(
     steps: list[VisualStep], inertial: list[Preintegrated], R_imu_camera: np.ndarray
 ) -> np.ndarray:
-    """Bias of the gyroscope [rad/s], IMU frame: what its rotations lack against vision's."""
-    turned = sum((R_imu_camera @ step.rotation_error for step in steps), np.zeros(3))
-    seconds = sum(part.seconds for part in inertial)
-    used = sum((part.gyro_bias * part.seconds for part in inertial), np.zeros(3))
-    return (used + turned) / seconds
+    """Bias of the gyroscope [rad/s], IMU frame: what its rotations lack against vision's.
+
+    At least one step must be seen.
+    """
+    seen = [(s, p) for s, p in zip(steps, inertial, strict=True) if s.seen]
+    turned = sum((R_imu_camera @ step.rotation_error for step, _ in seen), np.zeros(3))
+    used = sum((part.gyro_bias * part.seconds for _, part in seen), np.zeros(3))
+    return (used + turned) / sum(part.seconds for _, part in seen)
 
 
 def _triples(

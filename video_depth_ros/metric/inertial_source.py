@@ -12,7 +12,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import InertialConfig
 from video_depth_ros.metric.fit import ScaleFit
-from video_depth_ros.metric.inertial import VisualStep, align, gyro_bias
+from video_depth_ros.metric.inertial import UNSEEN, VisualStep, align, gyro_bias
 from video_depth_ros.metric.poses import inverse
 from video_depth_ros.metric.preintegration import InertialHistory, Preintegrated
 from video_depth_ros.metric.reasons import Verdict
@@ -21,6 +21,8 @@ from video_depth_ros.metric.visual import PairSystem, common_offset, pair_system
 
 _SIGMA_PIXEL = 0.3
 _TOO_LONG = 2.5  # keyframes this many intervals apart break the window
+_EARLY = 0.75  # share of the largest usable deviation at which a window need not grow on
+_BLIND = 3  # pairs in a row without enough features break the window
 _MAX_LEVEL_SIGMA = 0.2
 _CAUTION = 1.5  # on the formal deviation
 _SHAPE = 0.05  # relative error of the slope from a network's errors of shape
@@ -37,7 +39,9 @@ class InertialSource:
         self._tracker = FeatureTracker(config.features)
         self._T_imu_camera = np.eye(4)
         self._key: View | None = None
-        self._pairs: deque[tuple[PairSystem, Preintegrated]] = deque(maxlen=config.keyframes)
+        self._pairs: deque[tuple[PairSystem | None, Preintegrated]] = deque(
+            maxlen=config.keyframes
+        )
         self._bias = np.zeros(3)
 
     def add(
@@ -73,9 +77,12 @@ class InertialSource:
         if part is None:
             return None  # the IMU is behind, or silent: the pair grows too long
         pair = self._pair(camera, part)
-        if pair is None:
-            return self._restart(view, Verdict.FEW_TRACKS)
         self._pairs.append((pair, part))
+        if pair is None:  # blurred, dark, covered: what was seen before still counts
+            if all(pair is None for pair, _ in list(self._pairs)[-_BLIND:]):
+                return self._restart(view, Verdict.FEW_TRACKS)
+            self._start_keyframe(view)
+            return Verdict.FEW_TRACKS
         self._start_keyframe(view)
         return self._align()
 
@@ -110,9 +117,9 @@ class InertialSource:
 
     def _align(self) -> ScaleFit | Verdict | None:
         """Scale from the window, once it passes the gates."""
-        if len(self._pairs) < 5:
+        pairs = [pair for pair, _ in self._pairs if pair is not None]
+        if len(pairs) < 5:
             return None
-        pairs = [pair for pair, _ in self._pairs]
         inertial = [part for _, part in self._pairs]
         offset = common_offset(pairs)
         if offset is None:
@@ -120,6 +127,9 @@ class InertialSource:
         beta, sigma_beta = offset
         steps = []
         for pair, part in self._pairs:
+            if pair is None:
+                steps.append(UNSEEN)
+                continue
             tau, w, covariance = solve_motion(pair, beta)
             R_now_key = self._T_imu_camera[:3, :3].T @ part.R.T @ self._T_imu_camera[:3, :3]
             # X_now = R X_key + t: the camera has moved by -R' t in its frame at the keyframe
@@ -131,7 +141,7 @@ class InertialSource:
         self._bias = self._bias + _BIAS_MEMORY * (bias - self._bias)
         if not found.observable:
             return Verdict.UNOBSERVABLE
-        if not full and found.sigma > 0.5 * self.config.max_sigma * found.a:
+        if not full and found.sigma > _EARLY * self.config.max_sigma * found.a:
             return None  # the window may still grow
         centre = float(np.median([pair.centre for pair in pairs]))
         level = found.a * (centre + beta)

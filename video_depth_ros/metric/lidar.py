@@ -19,7 +19,7 @@ from video_depth_ros.metric.config import LidarConfig
 from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.sweep import Sweep
 
-_FIRST_CUT = 12_000  # points of one scan that are looked at
+_FIRST_CUT = 9_000  # points of one scan that are looked at
 _CORNERS = 1.5  # a turn moves what lies in a corner of the image farther
 _WIDEST = math.radians(80.0)  # half a field of view that a tangent still bounds
 
@@ -103,9 +103,9 @@ def _in_front(
             seen = (z > nearest - reach) & (z < 1e6)
             seen &= np.abs(x) < (z + reach) * math.tan(right) + reach
             seen &= np.abs(y) < (z + reach) * math.tan(down) + reach
-    if sweep is not None:
-        seen &= sweep.known
     which = np.flatnonzero(seen)
+    if sweep is not None:
+        which = sweep.known(which)
     if which.size > _FIRST_CUT:  # at random: scans are ordered by ring or by column
         which = which[np.random.default_rng(0).random(which.size) < _FIRST_CUT / which.size]
     if sweep is None:

@@ -23,6 +23,7 @@ from video_depth_ros.metric.config import LocalConfig
 _CLIP = 0.7  # largest |log correction| taken from or given to a pixel: a factor of two
 _SURE = 0.05  # relative deviation of an anchor worth half a perfect one
 _TUKEY = 4.685
+_ALIKE = 0.05  # relative difference of inverse depth within which pixels share a correction
 _COVERED = 0.3  # anchors around a vertex at which it counts as half covered
 
 
@@ -48,11 +49,42 @@ class LocalCorrection:
     coverage: np.ndarray
 
     def apply(self, inverse_depth: Tensor) -> Tensor:
-        """Corrected inverse depth, float [h, w]; NaN stays NaN."""
+        """Corrected inverse depth, float [h, w]; NaN stays NaN.
+
+        Every second pixel of every second row stands for its neighbours where they are at about
+        its depth; across edges each pixel has its own correction.
+        """
+        height, width = inverse_depth.shape
+        sparse = inverse_depth[::2, ::2]
+        v = torch.arange(0, height, 2, device=sparse.device, dtype=sparse.dtype)
+        u = torch.arange(0, width, 2, device=sparse.device, dtype=sparse.dtype)
+        factor = self._factor(
+            sparse, v[:, None].expand(sparse.shape), u[None].expand(sparse.shape)
+        )
+        factor = _doubled(factor, height, width)
+        ratio = inverse_depth / _doubled(sparse, height, width)
+        # NaN beside a known pixel counts as an edge
+        v, u = torch.nonzero(~((ratio - 1.0).abs() < _ALIKE), as_tuple=True)
+        factor[v, u] = self._factor(inverse_depth[v, u], v, u)
+        return inverse_depth * factor
+
+    def _factor(self, inverse_depth: Tensor, v: Tensor, u: Tensor) -> Tensor:
+        """Correction of pixels (u, v) of any shape, trilinear in the grid."""
+        _, rows, columns = self.grid.shape
         third = (inverse_depth.log() - self.low) / (self.high - self.low)
-        third = torch.nan_to_num(third.clamp(0.0, 1.0), nan=0.0)
-        grid = torch.as_tensor(self.grid, dtype=third.dtype, device=third.device)
-        return inverse_depth * _slice(grid, third, self.cell).clamp(-_CLIP, _CLIP).exp()
+        at = torch.stack(
+            [
+                (2.0 / (columns - 1) / self.cell) * (u + 0.5) - 1.0,
+                (2.0 / (rows - 1) / self.cell) * (v + 0.5) - 1.0,
+                2.0 * torch.nan_to_num(third.clamp(0.0, 1.0), nan=0.0) - 1.0,
+            ],
+            dim=-1,
+        )
+        grid = torch.as_tensor(self.grid, dtype=at.dtype, device=at.device)
+        value = F.grid_sample(
+            grid[None, None], at.reshape(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
+        )
+        return value.reshape(inverse_depth.shape).clamp(-_CLIP, _CLIP).exp()
 
     def covered(self, like: Tensor) -> Tensor:
         """Coverage at every pixel, float [h, w], of the shape and on the device of ``like``."""
@@ -228,13 +260,7 @@ def _blur(grid: np.ndarray) -> np.ndarray:
     return grid
 
 
-def _slice(grid: Tensor, third: Tensor, cell: float) -> Tensor:
-    """Trilinear interpolation of [bins, rows, columns] at every pixel and its third coordinate."""
-    height, width = third.shape
-    _, rows, columns = grid.shape
-    u = (torch.arange(width, device=third.device, dtype=third.dtype) + 0.5) / cell
-    v = (torch.arange(height, device=third.device, dtype=third.dtype) + 0.5) / cell
-    x = (2.0 * u / (columns - 1) - 1.0).expand(height, width)
-    y = (2.0 * v / (rows - 1) - 1.0)[:, None].expand(height, width)
-    at = torch.stack([x, y, 2.0 * third - 1.0], dim=-1)[None, None]
-    return F.grid_sample(grid[None, None], at, padding_mode="border", align_corners=True)[0, 0, 0]
+def _doubled(image: Tensor, height: int, width: int) -> Tensor:
+    """Every pixel four times, cut to the size."""
+    wide = image.repeat_interleave(2, dim=1)[:, :width]
+    return wide.repeat_interleave(2, dim=0)[:height]

@@ -9,6 +9,7 @@ sensor looks in another direction than its transform says.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,71 +17,105 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import Anchors, View
 
 _SAMPLE = 300
+_FEWEST = 30  # anchors whose order tells anything
 _ANGLES = (6.0, 12.0, 20.0)  # degrees in which the anchors are moved
 _ROLLS = (-20.0, -10.0, 10.0, 20.0)
 _MIN_SHARE = 0.5  # of the anchors that must stay in view when moved
 _FOUND = 0.2  # 1 - rank correlation up to which another place shows where the sensor looks
+_RELATED = 0.5  # 1 - rank correlation above which two orders have nothing in common
+_RELIEF = 0.3  # share of the view's disparity range that is relief
+_SURE = 0.02  # 1 - rank correlation below which there is no doubt
 _WELL = 0.05  # 1 - rank correlation below which there is nothing to look for
 
 
-def misalignment(view: View, camera: Camera, anchors: Anchors) -> float:
-    """Lack of agreement in place over that at the best other place; above 1: better elsewhere.
+@dataclass(frozen=True)
+class Agreement:
+    """How well anchors agree with the disparity in place, and elsewhere.
+
+    Attributes:
+        in_place: 1 - rank correlation; NaN when there are too few anchors.
+        spread: share of the view's disparity range that the anchors' places cover.
+        misalignment: disagreement in place over that at the best other place, above 1: better
+            elsewhere; 0 when in place all is well, NaN when no place tells anything.
+    """
+
+    in_place: float = math.nan
+    spread: float = 0.0
+    misalignment: float = math.nan
+
+    @property
+    def sure(self) -> bool:
+        """Whether the sensor is beyond doubt where its extrinsics say."""
+        return self.in_place < _SURE
+
+    @property
+    def related(self) -> bool:
+        """False when relief in the disparity is none in the measurements."""
+        return not (self.in_place > _RELATED and self.spread > _RELIEF)
+
+
+def agreement(view: View, camera: Camera, anchors: Anchors) -> Agreement:
+    """Compare the order of the anchors with that of the disparity.
 
     Args:
         view: the frame.
         camera: its model.
         anchors: anchors in it.
-
-    Returns:
-        The largest ratio of (1 - rank correlation); 0 when in place all is well.
     """
     step = max(1, len(anchors) // _SAMPLE)
     uv, q = anchors.uv[::step], anchors.inverse_depth[::step]
     here, _ = view.sample(uv)
-    known = np.isfinite(here)
-    uv, q, here = uv[known], q[known], here[known]
-    if q.size < 30 or _disagreement(here, q) < _WELL:
-        return 0.0
-    worst = 0.0
-    for moved in _elsewhere(uv, camera):
-        inside = (moved >= 0).all(axis=1)
-        inside &= (moved[:, 0] <= camera.width - 1) & (moved[:, 1] <= camera.height - 1)
-        if inside.mean() < _MIN_SHARE:
-            continue
-        there, _ = view.sample(moved[inside])
-        seen = np.isfinite(there)
-        if seen.sum() < 30:
-            continue
-        there, target = there[seen], q[inside][seen]
-        moved_disagreement = _disagreement(there, target)
-        if moved_disagreement > _FOUND:
-            continue  # a network that is wrong everywhere says nothing about the extrinsics
-        in_place = _disagreement(here[inside][seen], target)
-        worst = max(worst, in_place / max(moved_disagreement, _WELL))
-    return worst
+    order = np.argsort(q)
+    order = order[np.isfinite(here[order])]  # by measurement: ranks of any part by counting
+    uv, here = uv[order], here[order]
+    if here.size < _FEWEST:
+        return Agreement()
+    low, high = np.quantile(here, (0.05, 0.95))
+    spread = float((high - low) / max(view.quantiles[2] - view.quantiles[0], 1e-9))
+    all_of_them = float(_disagreement(here[None], np.ones((1, here.size), dtype=bool))[0])
+    if all_of_them < _WELL:
+        return Agreement(all_of_them, spread, 0.0)
+    moved = _elsewhere(uv, camera)
+    seen = (moved >= 0).all(axis=2)
+    seen &= (moved[..., 0] <= camera.width - 1) & (moved[..., 1] <= camera.height - 1)
+    enough = seen.mean(axis=1) >= _MIN_SHARE
+    moved, seen = moved[enough], seen[enough]
+    there = view.sample(moved.reshape(-1, 2))[0].reshape(seen.shape)
+    seen &= np.isfinite(there)
+    there[seen.sum(axis=1) < _FEWEST] = np.nan
+    seen &= np.isfinite(there)
+    elsewhere = _disagreement(there, seen)
+    in_place = _disagreement(np.broadcast_to(here, there.shape), seen)
+    found = elsewhere <= _FOUND
+    if not found.any():  # a network that is wrong everywhere says nothing about the extrinsics
+        return Agreement(all_of_them, spread)
+    ratio = in_place[found] / np.maximum(elsewhere[found], _WELL)
+    return Agreement(all_of_them, spread, float(ratio.max()))
 
 
-def _elsewhere(uv: np.ndarray, camera: Camera) -> list[np.ndarray]:
-    """The anchors moved and turned in the image."""
-    places = []
-    for angle in _ANGLES:
-        du = camera.fx * math.tan(math.radians(angle))
-        dv = camera.fy * math.tan(math.radians(angle))
-        for x in (-1, 0, 1):
-            for y in (-1, 0, 1):
-                if x or y:
-                    places.append(uv + np.array([x * du, y * dv]))
+def _elsewhere(uv: np.ndarray, camera: Camera) -> np.ndarray:
+    """The anchors moved and turned in the image, float64 [places, N, 2]."""
+    angles = np.tan(np.radians(_ANGLES))
+    steps = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y])
+    shifts = (angles[:, None, None] * steps * [camera.fx, camera.fy]).reshape(-1, 1, 2)
     centre = np.array([camera.cx, camera.cy])
-    for angle in _ROLLS:
-        c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        places.append((uv - centre) @ np.array([[c, s], [-s, c]]) + centre)
-    return places
+    c, s = np.cos(np.radians(_ROLLS)), np.sin(np.radians(_ROLLS))
+    turns = np.stack([np.stack([c, s], axis=1), np.stack([-s, c], axis=1)], axis=1)
+    return np.concatenate([uv + shifts, (uv - centre) @ turns + centre])
 
 
-def _disagreement(d: np.ndarray, q: np.ndarray) -> float:
-    """1 - Spearman's rank correlation."""
-    rank_d = np.argsort(np.argsort(d)) - 0.5 * (d.size - 1)
-    rank_q = np.argsort(np.argsort(q)) - 0.5 * (q.size - 1)
-    return 1.0 - float(rank_d @ rank_q) / math.sqrt(
-        float(rank_d @ rank_d) * float(rank_q @ rank_q)
-    )
+def _disagreement(d: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """1 - Spearman's rank correlation of each row with its index, over what is seen of it.
+
+    Args:
+        d: float [rows, N].
+        seen: bool [rows, N].
+    """
+    order = np.argsort(np.where(seen, d, np.inf), axis=1)
+    rank = np.empty(d.shape)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(d.shape[1]), d.shape), axis=1)
+    n = seen.sum(axis=1)
+    middle = 0.5 * (n - 1)[:, None]
+    by_place = np.where(seen, rank - middle, 0.0)
+    by_index = np.where(seen, np.cumsum(seen, axis=1) - 1 - middle, 0.0)
+    return 1.0 - 12.0 * np.sum(by_place * by_index, axis=1) / np.maximum(n * (n * n - 1.0), 1.0)

@@ -18,6 +18,7 @@ from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.reasons import USABLE, Verdict
 
 _UNKNOWN_SHIFT = 0.5  # prior sigma of b, share of the level, where only the level was seen
+_CONFIRMED = 3  # fits in doubt that make a certain one
 _CARRIED = 0.3  # sigma of log a, and of b as share of the level, carried over a restart
 
 
@@ -30,12 +31,19 @@ class ScaleFilter:
         self._P = np.zeros((2, 2))
         self._level = 1.0  # typical inverse depth, sets the unit of b's random walk
         self._rivals: list[ScaleFit] = []
+        self._sloped = False  # whether any fit saw slope and level apart
+        self._support = 0  # fits taken in; one beyond doubt counts for all that are needed
         self.innovation = math.nan  # normalised, of the newest measurement
 
     @property
     def known(self) -> bool:
         """Whether there is any estimate."""
         return self._x is not None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether slope and level were seen, beyond doubt or several times alike."""
+        return self._sloped and self._support >= _CONFIRMED
 
     @property
     def a(self) -> float:
@@ -56,6 +64,8 @@ class ScaleFilter:
     def reset(self) -> None:
         """Forget everything."""
         self._x = None
+        self._sloped = False
+        self._support = 0
         self._rivals.clear()
 
     def restart(self) -> None:
@@ -64,6 +74,7 @@ class ScaleFilter:
             self.reset()
         elif self._x is not None:
             self._P = np.diag([_CARRIED**2, (_CARRIED * self._level) ** 2])
+            self._support = 0
             self._rivals.clear()
 
     def predict(self, seconds: float) -> None:
@@ -81,12 +92,13 @@ class ScaleFilter:
         q = self.a * disparity + self.b
         return math.sqrt(float(phi @ self.covariance @ phi)) / q if q > 0.0 else math.inf
 
-    def update(self, fit: ScaleFit, since_last: float = math.inf) -> Verdict:
+    def update(self, fit: ScaleFit, since_last: float = math.inf, sure: bool = True) -> Verdict:
         """Take a fit in.
 
         Args:
             fit: what one source found in one frame.
             since_last: seconds since the same source's last fit.
+            sure: whether one such fit is enough to believe.
 
         Returns:
             The fit's verdict, GATED or REINITIALISED.
@@ -94,7 +106,7 @@ class ScaleFilter:
         if fit.verdict not in USABLE:
             return fit.verdict
         if self._x is None:
-            self._start(fit)
+            self._start(fit, sure)
             return fit.verdict
         nu, H, R = self._innovation(fit)
         S = H @ self._P @ H.T + R
@@ -106,6 +118,8 @@ class ScaleFilter:
         R = R * max(1.0, self.config.correlation / max(since_last, 1e-3))
         S = H @ self._P @ H.T + R
         K = np.linalg.solve(S, H @ self._P).T
+        self._support += _CONFIRMED if sure else 1
+        self._sloped |= fit.verdict is Verdict.ACCEPTED
         left = np.eye(2) - K @ H
         self._x = self._x + K @ nu
         self._P = left @ self._P @ left.T + K @ R @ K.T
@@ -125,11 +139,13 @@ class ScaleFilter:
         shared = np.array([fit.level, 1.0]) * fit.common
         return nu, H, R + np.outer(shared, shared)
 
-    def _start(self, fit: ScaleFit) -> None:
+    def _start(self, fit: ScaleFit, sure: bool) -> None:
         """First estimate. Seen at one depth only, b has a broad prior about zero."""
         self._level = abs(fit.level)
         self._rivals.clear()
-        if fit.verdict is Verdict.ACCEPTED:
+        self._sloped = fit.verdict is Verdict.ACCEPTED
+        self._support = _CONFIRMED if sure else 1
+        if self._sloped:
             a, b = fit.slope, fit.shift
             # from (level, log a) back to (log a, b): b = level - a * centre
             G = np.array([[0.0, 1.0], [1.0, -a * fit.centre]])
@@ -141,7 +157,7 @@ class ScaleFilter:
         a = fit.level / fit.centre if fit.centre > 0.0 else fit.level
         self._x = np.array([math.log(max(a, 1e-9)), fit.level - a * fit.centre])
         self._P = np.diag([1.0, (_UNKNOWN_SHIFT * self._level) ** 2])
-        self.update(fit)
+        self.update(fit, sure=False)
 
     def _contradicted(self, fit: ScaleFit) -> Verdict:
         if fit.verdict is not Verdict.ACCEPTED:
@@ -151,7 +167,7 @@ class ScaleFilter:
         self._rivals.append(fit)
         if len(self._rivals) < self.config.reinitialise_after:
             return Verdict.GATED
-        self._start(fit)
+        self._start(fit, sure=True)
         return Verdict.REINITIALISED
 
 

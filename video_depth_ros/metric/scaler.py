@@ -24,7 +24,7 @@ from video_depth_ros.metric.fit import ScaleFit, fit_scale
 from video_depth_ros.metric.inertial_source import InertialSource
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
 from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
-from video_depth_ros.metric.misalignment import misalignment
+from video_depth_ros.metric.misalignment import Agreement, agreement
 from video_depth_ros.metric.odometry import OdometrySource
 from video_depth_ros.metric.reasons import USABLE, PointTimes, Verdict
 from video_depth_ros.metric.report import ScaleReport, SourceRecord
@@ -32,11 +32,13 @@ from video_depth_ros.metric.scale_filter import ScaleFilter
 from video_depth_ros.metric.spread import ResidualSpread
 from video_depth_ros.metric.sweep import Sweep, sweep_of
 
+_PLACED = ("lidar", "sparse_depth")  # sources whose extrinsics can be checked
 _VIEWS = 16  # frames kept for measurements that arrive late
 _PENDING = 16  # measurements kept per source until their frame comes
 _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
 _CLEARED = 1.0  # misalignment at which a misaligned source is used again
-_TREND = 0.3  # weight of a new scan in the average misalignment
+_TREND = 0.5  # weight of a new scan in the average misalignment
+_LEAST = 0.2  # misalignment below which all scans count alike
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
 
 
@@ -407,7 +409,9 @@ class MetricScaler:
         d, _ = view.sample(anchors.uv)
         known = np.isfinite(d)
         d, anchors = d[known], anchors.take(known)
-        if self._misaligned(source, view, anchors):
+        agreed = self._agreement(source, view, anchors)
+        if self._misaligned(source, agreed):
+            self._distrust(source)
             self._count(source, Verdict.MISALIGNED)
             return Verdict.MISALIGNED
         prior = (self._filter.a, self._filter.b) if self._filter.known else None
@@ -416,7 +420,11 @@ class MetricScaler:
         fit = fit_scale(
             d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
         )
-        verdict = self._filter_in(source, view, fit)
+        if fit.verdict is Verdict.LEVEL_ONLY and not agreed.related:
+            # not a scene at one depth: the sensor does not see what the camera sees
+            fit = dataclasses.replace(fit, verdict=Verdict.UNRELATED)
+        sure = agreed.sure or source not in _PLACED
+        verdict = self._filter_in(source, view, fit, sure)
         if self._filter.known and len(anchors):
             fitted = self._filter.a * d + self._filter.b
             residual = np.median(np.abs(fitted / anchors.inverse_depth - 1.0))
@@ -427,27 +435,43 @@ class MetricScaler:
             self._fused.append(_Fused(view.stamp_ns, anchors, d))
         return verdict
 
-    def _misaligned(self, source: str, view: View, anchors: Anchors) -> bool:
-        """Whether a sensor with extrinsics has looked elsewhere, on average of its scans."""
+    def _agreement(self, source: str, view: View, anchors: Anchors) -> Agreement:
+        """How a sensor with extrinsics agrees with the frame."""
+        if view.camera is None or source not in _PLACED:
+            return Agreement()
+        return agreement(view, view.camera, anchors)
+
+    def _misaligned(self, source: str, agreed: Agreement) -> bool:
+        """Whether a sensor has looked elsewhere, on average of its scans."""
         limit = self.config.lidar.max_misalignment
-        if view.camera is None or limit <= 0.0 or source not in ("lidar", "sparse_depth"):
+        if limit <= 0.0:
             return False
         record = self._account(source)
-        new = max(misalignment(view, view.camera, anchors), 0.2)
-        old = record.misalignment
-        mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
-        record.misalignment = mean
+        if not math.isnan(agreed.misalignment):
+            new, old = max(agreed.misalignment, _LEAST), record.misalignment
+            mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
+            record.misalignment = mean
         # once under suspicion, only clear agreement in place clears it
-        return mean > (limit if record.last is not Verdict.MISALIGNED else min(limit, _CLEARED))
+        if record.last is Verdict.MISALIGNED:
+            limit = min(limit, _CLEARED)
+        return record.misalignment > limit
 
-    def _filter_in(self, source: str, view: View, fit: ScaleFit) -> Verdict:
+    def _distrust(self, source: str) -> None:
+        """A sensor turns out to look elsewhere: so did it before, when it was believed."""
+        record = self._account(source)
+        if record.last is Verdict.MISALIGNED or record.used_ns is None:
+            return
+        if all(other.used_ns is None for name, other in self._sources.items() if name != source):
+            self._filter.reset()
+
+    def _filter_in(self, source: str, view: View, fit: ScaleFit, sure: bool = True) -> Verdict:
         """Take a fit into the filter and account for it."""
         if fit.verdict in USABLE and not self._positive(view, fit):
             fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
         record = self._account(source)
         last = record.used_ns
         since_last = math.inf if last is None else abs(view.stamp_ns - last) * 1e-9
-        verdict = self._filter.update(fit, since_last)
+        verdict = self._filter.update(fit, since_last, sure)
         record.anchors, record.inlier_share = fit.n, fit.inlier_share
         if fit.verdict in USABLE:
             record.innovation = self._filter.innovation
@@ -525,7 +549,7 @@ class MetricScaler:
         if age > self.config.lost_after or not self._filter.known:
             return ScaleState.UNSCALED
         if self._state is ScaleState.UNSCALED:
-            sure = self._relative_sigma <= self.config.filter.max_sigma
+            sure = self._relative_sigma <= self.config.filter.max_sigma and self._filter.confirmed
             return ScaleState.METRIC if sure else ScaleState.UNSCALED
         return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
 

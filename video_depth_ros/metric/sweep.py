@@ -47,19 +47,20 @@ class Sweep:
         """The transform half-way through, float64 [4, 4]."""
         return np.asarray(self.T_camera_sensor[len(self.T_camera_sensor) // 2])
 
-    @property
-    def known(self) -> np.ndarray:
-        """Whether a point's time makes sense, bool [N]."""
-        return _sensible(self.offset_s)
+    def known(self, which: np.ndarray) -> np.ndarray:
+        """Those of the indices [n] whose points' times make sense."""
+        return which[_sensible(self.offset_s[which])]
 
     def moved(self, points: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Points [N, 3] at indices [n] in the camera at the frame's time, float64 [n, 3]."""
         at = (self.offset_s[which] - self.start) / self.step
         low = np.clip(at.astype(np.intp), 0, len(self.T_camera_sensor) - 2)
-        share = np.clip(at - low, 0.0, 1.0)[:, None, None]
-        T = self.T_camera_sensor[:, :3]
-        T = T[low] + share * (T[low + 1] - T[low])
-        return np.einsum("nij,nj->ni", T[:, :, :3], points[which]) + T[:, :, 3]
+        share = np.clip(at - low, 0.0, 1.0)[:, None]
+        T = self.T_camera_sensor[:, :3].reshape(-1, 12)
+        T = T[low] + share * np.diff(T, axis=0)[low]
+        x, y, z = points[which].astype(np.float64).T
+        rows = [T[:, 4 * k] * x + T[:, 4 * k + 1] * y + T[:, 4 * k + 2] * z for k in range(3)]
+        return np.stack(rows, axis=1) + T[:, 3::4]
 
 
 def sweep_of(
@@ -83,7 +84,7 @@ def sweep_of(
     sensible = _sensible(offset_s)
     if sensible.mean() < _MIN_SHARE:
         return PointTimes.ABSURD
-    inside = offset_s[sensible]
+    inside = offset_s if sensible.all() else offset_s[sensible]
     first, last = float(inside.min()), float(inside.max())
     intervals = max(1, math.ceil((last - first) / _STEP))
     step = max((last - first) / intervals, 1e-6)
