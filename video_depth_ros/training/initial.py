@@ -40,7 +40,9 @@ MICRO = ModelSize(
     VaeConfig(
         dim=16, z_dim=16, multipliers=(1, 2, 3), res_blocks=1, temporal=(True, True), patch=4
     ),
-    TransformerConfig(in_channels=16, out_channels=16, dim=96, heads=4, layers=4, ffn=384, patch=1),
+    TransformerConfig(
+        in_channels=16, out_channels=16, dim=96, heads=4, layers=4, ffn=384, patch=1
+    ),
 )
 
 
