@@ -262,4 +262,4 @@ def test_memory_is_bounded_while_no_frame_comes(scene: Scene) -> None:
     scaler = _scaler()
     for k in range(500):
         scaler.add_points(scene.scan(10), k * PERIOD, scene.T_camera_lidar)
-    assert len(scaler._pending) <= 80
+    assert len(scaler._waiting) <= 80

@@ -6,58 +6,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError
-from video_depth_ros.frames import UNSCALED, MetricScale, ScaleState
+from video_depth_ros.frames import MetricScale
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import ScaleConfig
-from video_depth_ros.metric.fit import ScaleFit, fit_scale
+from video_depth_ros.metric.depth_output import DepthOutput
+from video_depth_ros.metric.fusion import Fusion
 from video_depth_ros.metric.inertial_source import InertialSource
 from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
-from video_depth_ros.metric.local import LocalCorrection, fit_local, trust
-from video_depth_ros.metric.misalignment import Agreement, agreement
 from video_depth_ros.metric.odometry import OdometrySource
-from video_depth_ros.metric.reasons import USABLE, PointTimes, Verdict
-from video_depth_ros.metric.report import ScaleReport, SourceRecord
-from video_depth_ros.metric.scale_filter import ScaleFilter
-from video_depth_ros.metric.spread import ResidualSpread
+from video_depth_ros.metric.publication import Publication
+from video_depth_ros.metric.reasons import PointTimes, Verdict
+from video_depth_ros.metric.report import ScaleReport
 from video_depth_ros.metric.sweep import Sweep, sweep_of
-
-_PLACED = ("lidar", "sparse_depth")  # sources whose extrinsics can be checked
-_VIEWS = 16  # frames kept for measurements that arrive late
-_PENDING = 16  # measurements kept per source until their frame comes
-_SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
-_CLEARED = 1.0  # misalignment at which a misaligned source is used again
-_TREND = 0.5  # weight of a new scan in the average misalignment
-_LEAST = 0.2  # misalignment below which all scans count alike
-_HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    """A stamped measurement that becomes anchors once its frame is known."""
-
-    source: str
-    stamp_ns: int
-    anchors: Callable[[View], Anchors | Verdict]
-
-
-@dataclass(frozen=True)
-class _Fused:
-    """Anchors that entered the filter, with the disparity at each."""
-
-    stamp_ns: int
-    anchors: Anchors
-    disparity: np.ndarray
+from video_depth_ros.metric.waiting import Measurement, WaitingRoom
 
 
 class MetricScaler:
@@ -68,26 +37,25 @@ class MetricScaler:
     """
 
     def __init__(self, config: ScaleConfig) -> None:
-        self.config = config
-        self._filter = ScaleFilter(config.filter)
-        self._spread = ResidualSpread()
-        self._local_spread = ResidualSpread()
+        self._config = config
+        self._waiting = WaitingRoom()
+        self._fusion = Fusion(config)
+        self._publication = Publication(config)
+        self._output = DepthOutput(config)
         self._odometry = OdometrySource(config.odometry)
         self._inertial = InertialSource(config.imu)
-        self._sources: dict[str, SourceRecord] = {}
-        self._last_reject = ""
-        self._reinitialised = 0
-        self._views: deque[View] = deque(maxlen=_VIEWS)
-        self._pending: deque[_Measurement] = deque(maxlen=_PENDING * 5)
         self._sequence: int | None = None
         self._time_ns: int | None = None
-        self._supported_ns: int | None = None
-        self._state = ScaleState.UNSCALED
-        self._published: tuple[float, float] | None = None
-        self._relative_sigma = math.inf
-        self._fused: list[_Fused] = []  # of the newest frame that had any
-        self._local: LocalCorrection | None = None
-        self._corrected_ns: int | None = None
+
+    @property
+    def config(self) -> ScaleConfig:
+        """The parameters; of new ones those take effect that are marked live."""
+        return self._config
+
+    @config.setter
+    def config(self, config: ScaleConfig) -> None:
+        self._config = config
+        self._fusion.config = self._publication.config = self._output.config = config
 
     def add_points(
         self,
@@ -118,7 +86,7 @@ class MetricScaler:
 
         def anchors(view: View) -> Anchors | Verdict:
             sweep = self._sweep(offset_s, T, stamp_ns, view)
-            self._account("lidar").point_times = (
+            self._fusion.account("lidar").point_times = (
                 PointTimes.PER_POINT if isinstance(sweep, Sweep) else sweep
             )
             if isinstance(sweep, Sweep):
@@ -183,7 +151,7 @@ class MetricScaler:
             InputError: ``transform`` when a transform is none.
         """
         pose, mounting = _rigid(T_odom_base), _rigid(T_camera_base)
-        self._account("odometry").received += 1
+        self._fusion.account("odometry").received += 1
         self._odometry.add(pose, stamp_ns, mounting)  # also compensates motion, if no source
 
     def add_imu(
@@ -210,7 +178,7 @@ class MetricScaler:
             raise InputError(
                 "imu", "expected two finite vectors [3] from the IMU; check its driver"
             )
-        self._account("imu").received += 1
+        self._fusion.account("imu").received += 1
         self._inertial.add(gyro, force, stamp_ns, mounting)
 
     def update(
@@ -232,15 +200,16 @@ class MetricScaler:
         """
         if sequence != self._sequence:
             self._restart(sequence)
-        if self._time_ns is not None:
-            self._filter.predict((stamp_ns - self._time_ns) * 1e-9)
-        view = View(stamp_ns, disparity.detach().cpu().numpy(), camera)
-        self._views.append(view)
-        jumped = self._take_measurements()
-        jumped |= self._use_motion(view, rgb)
-        scale = self._publish(view, stamp_ns, jumped)
-        self._correct(view, scale)
+        seconds = 0.0 if self._time_ns is None else (stamp_ns - self._time_ns) * 1e-9
         self._time_ns = stamp_ns
+        self._fusion.filter.predict(seconds)
+        view = View(stamp_ns, disparity.detach().cpu().numpy(), camera)
+        jumped = self._take_measurements(view)
+        jumped |= self._use_motion(view, rgb)
+        scale = self._publication.publish(
+            self._fusion.filter, view, self._fusion.supported_ns, seconds, jumped
+        )
+        self._output.correct(view, scale, self._fusion.fused)
         return scale
 
     def depth(
@@ -257,99 +226,69 @@ class MetricScaler:
             depth and its standard deviation, float32 [h, w], metres; NaN where unknown, nearer
             than ``min_depth`` or beyond ``max_depth``.
         """
-        if scale.state is ScaleState.UNSCALED:
-            unknown = torch.full_like(disparity, math.nan)
-            return unknown, unknown.clone()
-        q = scale.a * disparity + scale.b
-        low, high = 1.0 / self.config.max_depth, 1.0 / self.config.min_depth
-        q = torch.where((q >= low) & (q <= high), q, math.nan)
-        relative2 = self._spread.at(q) ** 2
-        if self._local is not None:
-            near = self._local.covered(q)
-            q = self._local.apply(q)
-            relative2 = near * self._local_spread.at(q) ** 2 + (1.0 - near) * relative2
-        C = scale.covariance
-        variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
-        variance = variance.clamp_min(0.0) + relative2 * q * q
-        if sigma_disparity is not None:
-            variance = variance + (scale.a * sigma_disparity) ** 2
-        depth = 1.0 / q
-        return depth, variance.sqrt() * depth * depth
+        return self._output.depth(disparity, scale, sigma_disparity)
 
     def reset(self) -> None:
         """Forget scale, frames and waiting measurements; the counts stay."""
         self._restart(None)
-        self._filter.reset()
-        self._pending.clear()
+        self._fusion.filter.reset()
+        self._waiting.forget_measurements()
         self._odometry.poses.clear()
         self._inertial.samples.clear()
         self._time_ns = None
 
     def report(self, now_ns: int) -> ScaleReport:
         """State for diagnostics; ages are taken against ``now_ns``."""
-        C = self._filter.covariance
-        supported = self._supported_ns
+        fusion, local = self._fusion, self._output.local
+        C = fusion.filter.covariance
+        supported = fusion.supported_ns
         return ScaleReport(
-            state=self._state,
-            a=self._filter.a,
-            b=self._filter.b,
+            state=self._publication.state,
+            a=fusion.filter.a,
+            b=fusion.filter.b,
             sigma_a=math.sqrt(max(C[0, 0], 0.0)),
             sigma_b=math.sqrt(max(C[1, 1], 0.0)),
-            relative_sigma=self._relative_sigma,
+            relative_sigma=self._publication.relative_sigma,
             age=math.inf if supported is None else (now_ns - supported) * 1e-9,
-            sources=copy.deepcopy(self._sources),
-            local=self._local is not None,
-            local_gain=math.nan if self._local is None else self._local.gain,
-            last_reject=self._last_reject,
-            reinitialised=self._reinitialised,
+            sources=copy.deepcopy(fusion.sources),
+            local=local is not None,
+            local_gain=math.nan if local is None else local.gain,
+            last_reject=fusion.last_reject,
+            reinitialised=fusion.reinitialised,
         )
-
-    def _account(self, source: str) -> SourceRecord:
-        return self._sources.setdefault(source, SourceRecord())
 
     def _put(
         self, source: str, stamp_ns: int, anchors: Callable[[View], Anchors | Verdict]
     ) -> None:
-        record = self._account(source)
+        record = self._fusion.account(source)
         record.received += 1
         if source not in self.config.sources:
-            self._count(source, Verdict.DISABLED)
+            self._fusion.count(source, Verdict.DISABLED)
             return
-        self._pending.append(_Measurement(source, stamp_ns, anchors))
+        self._waiting.put(Measurement(source, stamp_ns, anchors))
 
     def _restart(self, sequence: int | None) -> None:
         self._sequence = sequence
-        self._filter.restart()
-        self._views.clear()
-        self._spread.reset()
-        self._local_spread.reset()
-        self._published = None
-        self._supported_ns = None
-        self._state = ScaleState.UNSCALED
-        self._relative_sigma = math.inf
-        self._fused.clear()
-        self._local = None
+        self._waiting.forget_views()
+        self._fusion.restart()
+        self._publication.restart()
+        self._output.restart()
         self._odometry.clear()
         self._inertial.clear()
 
-    def _take_measurements(self) -> bool:
-        """Fit every waiting measurement whose frame is known; whether the scale may jump."""
-        waiting, jumped = list(self._pending), False
-        self._pending.clear()
-        for measurement in waiting:
-            view = self._view_of(measurement.stamp_ns)
-            if view is None:
-                self._pending.append(measurement)
-                continue
-            offset = abs(view.stamp_ns - measurement.stamp_ns) * 1e-9
+    def _take_measurements(self, view: View) -> bool:
+        """Fit every measurement whose frame is now known; whether the scale may jump."""
+        jumped = False
+        for measurement, nearest in self._waiting.show(view):
+            offset = abs(nearest.stamp_ns - measurement.stamp_ns) * 1e-9
             if offset > self.config.lidar.max_time_offset:
-                self._count(measurement.source, Verdict.TIME_OFFSET)
+                self._fusion.count(measurement.source, Verdict.TIME_OFFSET)
                 continue
-            anchors = measurement.anchors(view)
+            anchors = measurement.anchors(nearest)
             if isinstance(anchors, Verdict):
-                self._count(measurement.source, anchors)
+                self._fusion.count(measurement.source, anchors)
                 continue
-            verdict = self._fuse(measurement.source, view, anchors)
+            verdict = self._fusion.fuse(measurement.source, nearest, anchors)
             jumped |= verdict is Verdict.REINITIALISED
         return jumped
 
@@ -365,16 +304,16 @@ class MetricScaler:
         if odometry:
             anchors = self._odometry.anchors(image, view, camera)
             if isinstance(anchors, Verdict):
-                self._count("odometry", anchors)
+                self._fusion.count("odometry", anchors)
             elif anchors is not None:
-                verdict = self._fuse("odometry", view, anchors)
+                verdict = self._fusion.fuse("odometry", view, anchors)
         jumped = verdict is Verdict.REINITIALISED
         if inertial:
             fit = self._inertial.measure(image, view, camera)
             if isinstance(fit, Verdict):
-                self._count("imu", fit)
+                self._fusion.count("imu", fit)
             elif fit is not None:
-                jumped |= self._filter_in("imu", view, fit) is Verdict.REINITIALISED
+                jumped |= self._fusion.take("imu", view, fit) is Verdict.REINITIALISED
         return jumped
 
     def _moved(self, T_camera_sensor: np.ndarray, stamp_ns: int, view: View) -> np.ndarray:
@@ -393,173 +332,6 @@ class MetricScaler:
         if not self.config.lidar.deskew:
             return PointTimes.SWITCHED_OFF
         return sweep_of(offset_s, T, stamp_ns, view.stamp_ns, self._odometry.motion)
-
-    def _view_of(self, stamp_ns: int) -> View | None:
-        """The nearest frame; None when a nearer one is still to come."""
-        newest = self._views[-1]
-        half = int(_HALF_PERIOD * 1e9)
-        if len(self._views) > 1:
-            half = (newest.stamp_ns - self._views[-2].stamp_ns) // 2
-        if stamp_ns > newest.stamp_ns + half:
-            return None
-        return min(self._views, key=lambda view: abs(view.stamp_ns - stamp_ns))
-
-    def _fuse(self, source: str, view: View, anchors: Anchors) -> Verdict:
-        """Fit anchors of one frame and take the fit into the filter."""
-        d, _ = view.sample(anchors.uv)
-        known = np.isfinite(d)
-        d, anchors = d[known], anchors.take(known)
-        agreed = self._agreement(source, view, anchors)
-        if self._misaligned(source, agreed):
-            self._distrust(source)
-            self._count(source, Verdict.MISALIGNED)
-            return Verdict.MISALIGNED
-        prior = (self._filter.a, self._filter.b) if self._filter.known else None
-        if prior is None and len(anchors) == 1:
-            prior = (1.0, 0.0)
-        fit = fit_scale(
-            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
-        )
-        if fit.verdict is Verdict.LEVEL_ONLY and not agreed.related:
-            # not a scene at one depth: the sensor does not see what the camera sees
-            fit = dataclasses.replace(fit, verdict=Verdict.UNRELATED)
-        sure = agreed.sure or source not in _PLACED
-        verdict = self._filter_in(source, view, fit, sure)
-        if self._filter.known and len(anchors):
-            fitted = self._filter.a * d + self._filter.b
-            residual = np.median(np.abs(fitted / anchors.inverse_depth - 1.0))
-            self._account(source).residual = float(residual)
-        if verdict in USABLE or verdict is Verdict.REINITIALISED:
-            if self._fused and self._fused[0].stamp_ns != view.stamp_ns:
-                self._fused.clear()
-            self._fused.append(_Fused(view.stamp_ns, anchors, d))
-        return verdict
-
-    def _agreement(self, source: str, view: View, anchors: Anchors) -> Agreement:
-        """How a sensor with extrinsics agrees with the frame."""
-        if view.camera is None or source not in _PLACED:
-            return Agreement()
-        return agreement(view, view.camera, anchors)
-
-    def _misaligned(self, source: str, agreed: Agreement) -> bool:
-        """Whether a sensor has looked elsewhere, on average of its scans."""
-        limit = self.config.lidar.max_misalignment
-        if limit <= 0.0:
-            return False
-        record = self._account(source)
-        if not math.isnan(agreed.misalignment):
-            new, old = max(agreed.misalignment, _LEAST), record.misalignment
-            mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
-            record.misalignment = mean
-        # once under suspicion, only clear agreement in place clears it
-        if record.last is Verdict.MISALIGNED:
-            limit = min(limit, _CLEARED)
-        return record.misalignment > limit
-
-    def _distrust(self, source: str) -> None:
-        """A sensor turns out to look elsewhere: so did it before, when it was believed."""
-        record = self._account(source)
-        if record.last is Verdict.MISALIGNED or record.used_ns is None:
-            return
-        if all(other.used_ns is None for name, other in self._sources.items() if name != source):
-            self._filter.reset()
-
-    def _filter_in(self, source: str, view: View, fit: ScaleFit, sure: bool = True) -> Verdict:
-        """Take a fit into the filter and account for it."""
-        if fit.verdict in USABLE and not self._positive(view, fit):
-            fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
-        record = self._account(source)
-        last = record.used_ns
-        since_last = math.inf if last is None else abs(view.stamp_ns - last) * 1e-9
-        verdict = self._filter.update(fit, since_last, sure)
-        record.anchors, record.inlier_share = fit.n, fit.inlier_share
-        if fit.verdict in USABLE:
-            record.innovation = self._filter.innovation
-        self._count(source, verdict)
-        if verdict in USABLE or verdict is Verdict.REINITIALISED:
-            record.used_ns = view.stamp_ns
-            self._supported_ns = max(view.stamp_ns, self._supported_ns or 0)
-        self._reinitialised += verdict is Verdict.REINITIALISED
-        return verdict
-
-    def _positive(self, view: View, fit: ScaleFit) -> bool:
-        """Whether the map keeps nearly all pixels from beyond infinity; the sky lies about it."""
-        q = fit.slope * view.sampled + fit.shift
-        return bool(np.mean(q > -_SKY * fit.level) >= self.config.fit.min_positive)
-
-    def _count(self, source: str, verdict: Verdict) -> None:
-        self._account(source).count(verdict)
-        if verdict not in USABLE:
-            self._last_reject = f"{source}: {verdict.value}"
-
-    def _publish(self, view: View, stamp_ns: int, jumped: bool) -> MetricScale:
-        """State machine and slew limit."""
-        self._relative_sigma = max(
-            (self._filter.relative_sigma(float(d)) for d in view.quantiles[1:]), default=math.inf
-        )
-        age = math.inf
-        if self._supported_ns is not None:
-            age = (stamp_ns - self._supported_ns) * 1e-9
-        self._state = self._next_state(age)
-        if self._state is ScaleState.UNSCALED:
-            self._published = None
-            if age > self.config.lost_after:
-                self._filter.reset()
-            return UNSCALED
-        a, b = self._filter.a, self._filter.b
-        if self._published is not None and not jumped and self.config.slew > 0.0:
-            a, b = self._slewed(a, b, (stamp_ns - (self._time_ns or stamp_ns)) * 1e-9)
-        self._published = (a, b)
-        # what the slew limit holds back is part of the uncertainty
-        behind = np.array([self._filter.a - a, self._filter.b - b])
-        covariance = self._filter.covariance + np.outer(behind, behind)
-        return MetricScale(self._state, a, b, covariance, self._supported_ns or 0)
-
-    def _correct(self, view: View, scale: MetricScale) -> None:
-        """Local correction and residual spread under the published map.
-
-        A correction is kept for the frames until the next scan, for ``max_time_offset``.
-        """
-        if scale.state is ScaleState.UNSCALED or not self._fused:
-            self._local = None
-            return
-        stamp_ns = self._fused[0].stamp_ns
-        if abs(view.stamp_ns - stamp_ns) * 1e-9 > self.config.lidar.max_time_offset:
-            self._local = None
-            return
-        if self._corrected_ns == stamp_ns:
-            return
-        self._corrected_ns = stamp_ns
-        fitted = np.concatenate([scale.a * f.disparity + scale.b for f in self._fused])
-        measured = np.concatenate([f.anchors.inverse_depth for f in self._fused])
-        usable = fitted > 1e-4
-        fitted, measured = fitted[usable], measured[usable]
-        self._local = None
-        if self.config.local.enabled:
-            uv = np.concatenate([f.anchors.uv for f in self._fused])[usable]
-            sigma = np.concatenate([f.anchors.sigma for f in self._fused])[usable]
-            size = (int(view.disparity.shape[0]), int(view.disparity.shape[1]))
-            weight = trust(fitted, measured, sigma)
-            self._local = fit_local(uv, fitted, measured, weight, size, self.config.local)
-        self._spread.add(fitted, measured / fitted)
-        if self._local is not None:
-            self._local_spread.add(fitted, np.exp(self._local.errors))
-
-    def _next_state(self, age: float) -> ScaleState:
-        if age > self.config.lost_after or not self._filter.known:
-            return ScaleState.UNSCALED
-        if self._state is ScaleState.UNSCALED:
-            sure = self._relative_sigma <= self.config.filter.max_sigma and self._filter.confirmed
-            return ScaleState.METRIC if sure else ScaleState.UNSCALED
-        return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
-
-    def _slewed(self, a: float, b: float, seconds: float) -> tuple[float, float]:
-        """The filtered map, approached from the published one no faster than ``slew``."""
-        old_a, old_b = self._published or (a, b)
-        limit = self.config.slew * max(seconds, 0.0)
-        change = max(abs(math.log(a / old_a)), abs(b - old_b) / max(abs(old_b), 0.1 * old_a))
-        share = 1.0 if change <= limit else limit / change
-        return old_a * (a / old_a) ** share, old_b + share * (b - old_b)
 
 
 def _rigid(T: np.ndarray) -> np.ndarray:

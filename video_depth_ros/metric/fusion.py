@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anchors and fits of all sources into one filter, with an account of each source."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from video_depth_ros.metric.anchors import Anchors, View
+from video_depth_ros.metric.config import ScaleConfig
+from video_depth_ros.metric.fit import ScaleFit, fit_scale
+from video_depth_ros.metric.misalignment import Agreement, agreement
+from video_depth_ros.metric.reasons import USABLE, Verdict
+from video_depth_ros.metric.report import SourceRecord
+from video_depth_ros.metric.scale_filter import ScaleFilter
+
+_PLACED = ("lidar", "sparse_depth")  # sources whose extrinsics can be checked
+_SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
+_CLEARED = 1.0  # misalignment at which a misaligned source is used again
+_TREND = 0.5  # weight of a new scan in the average misalignment
+_LEAST = 0.2  # misalignment below which all scans count alike
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Anchors that entered the filter, with the disparity at each."""
+
+    stamp_ns: int
+    anchors: Anchors
+    disparity: np.ndarray
+
+
+class Fusion:
+    """Owner of the filter and of the sources' accounts.
+
+    Attributes:
+        filter: (a, b) and their covariance.
+        sources: account of each source that ever gave something.
+        last_reject: source and word of the newest verdict that was not a success.
+        reinitialised: times the filter was replaced.
+        supported_ns: stamp of the newest measurement that was used, None before.
+        fused: anchors of the newest frame that had any.
+    """
+
+    def __init__(self, config: ScaleConfig) -> None:
+        self.config = config
+        self.filter = ScaleFilter(config.filter)
+        self.sources: dict[str, SourceRecord] = {}
+        self.last_reject = ""
+        self.reinitialised = 0
+        self.supported_ns: int | None = None
+        self.fused: list[Fused] = []
+
+    def account(self, source: str) -> SourceRecord:
+        """The account of a source."""
+        return self.sources.setdefault(source, SourceRecord())
+
+    def restart(self) -> None:
+        """The disparity's affine frame began anew."""
+        self.filter.restart()
+        self.supported_ns = None
+        self.fused.clear()
+
+    def fuse(self, source: str, view: View, anchors: Anchors) -> Verdict:
+        """Fit anchors of one frame and take the fit into the filter."""
+        d, _ = view.sample(anchors.uv)
+        known = np.isfinite(d)
+        d, anchors = d[known], anchors.take(known)
+        agreed = self._agreement(source, view, anchors)
+        if self._misaligned(source, agreed):
+            self._distrust(source)
+            self.count(source, Verdict.MISALIGNED)
+            return Verdict.MISALIGNED
+        prior = (self.filter.a, self.filter.b) if self.filter.known else None
+        if prior is None and len(anchors) == 1:
+            prior = (1.0, 0.0)
+        fit = fit_scale(
+            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
+        )
+        if fit.verdict is Verdict.LEVEL_ONLY and not agreed.related:
+            # not a scene at one depth: the sensor does not see what the camera sees
+            fit = dataclasses.replace(fit, verdict=Verdict.UNRELATED)
+        sure = agreed.sure or source not in _PLACED
+        verdict = self.take(source, view, fit, sure)
+        if self.filter.known and len(anchors):
+            fitted = self.filter.a * d + self.filter.b
+            residual = np.median(np.abs(fitted / anchors.inverse_depth - 1.0))
+            self.account(source).residual = float(residual)
+        if verdict in USABLE or verdict is Verdict.REINITIALISED:
+            if self.fused and self.fused[0].stamp_ns != view.stamp_ns:
+                self.fused.clear()
+            self.fused.append(Fused(view.stamp_ns, anchors, d))
+        return verdict
+
+    def take(self, source: str, view: View, fit: ScaleFit, sure: bool = True) -> Verdict:
+        """Take a fit into the filter and account for it."""
+        if fit.verdict in USABLE and not self._positive(view, fit):
+            fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
+        record = self.account(source)
+        last = record.used_ns
+        since_last = math.inf if last is None else abs(view.stamp_ns - last) * 1e-9
+        verdict = self.filter.update(fit, since_last, sure)
+        record.anchors, record.inlier_share = fit.n, fit.inlier_share
+        if fit.verdict in USABLE:
+            record.innovation = self.filter.innovation
+        self.count(source, verdict)
+        if verdict in USABLE or verdict is Verdict.REINITIALISED:
+            record.used_ns = view.stamp_ns
+            self.supported_ns = max(view.stamp_ns, self.supported_ns or 0)
+        self.reinitialised += verdict is Verdict.REINITIALISED
+        return verdict
+
+    def count(self, source: str, verdict: Verdict) -> None:
+        """Account for a verdict."""
+        self.account(source).count(verdict)
+        if verdict not in USABLE:
+            self.last_reject = f"{source}: {verdict.value}"
+
+    def _agreement(self, source: str, view: View, anchors: Anchors) -> Agreement:
+        """How a sensor with extrinsics agrees with the frame."""
+        if view.camera is None or source not in _PLACED:
+            return Agreement()
+        return agreement(view, view.camera, anchors)
+
+    def _misaligned(self, source: str, agreed: Agreement) -> bool:
+        """Whether a sensor has looked elsewhere, on average of its scans."""
+        limit = self.config.lidar.max_misalignment
+        if limit <= 0.0:
+            return False
+        record = self.account(source)
+        if not math.isnan(agreed.misalignment):
+            new, old = max(agreed.misalignment, _LEAST), record.misalignment
+            mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
+            record.misalignment = mean
+        # once under suspicion, only clear agreement in place clears it
+        if record.last is Verdict.MISALIGNED:
+            limit = min(limit, _CLEARED)
+        return record.misalignment > limit
+
+    def _distrust(self, source: str) -> None:
+        """A sensor turns out to look elsewhere: so did it before, when it was believed."""
+        record = self.account(source)
+        if record.last is Verdict.MISALIGNED or record.used_ns is None:
+            return
+        if all(other.used_ns is None for name, other in self.sources.items() if name != source):
+            self.filter.reset()
+
+    def _positive(self, view: View, fit: ScaleFit) -> bool:
+        """Whether the map keeps nearly all pixels from beyond infinity; the sky lies about it."""
+        q = fit.slope * view.sampled + fit.shift
+        return bool(np.mean(q > -_SKY * fit.level) >= self.config.fit.min_positive)
