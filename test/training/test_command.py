@@ -8,11 +8,14 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from video_depth_ros.cli.main import main
 from video_depth_ros.regressors.registry import RegressorConfig, load
+from video_depth_ros.training.batches import BatchSource
 from video_depth_ros.training.clips import Clip, save_clip
 from video_depth_ros.training.config import TrainConfig
+from video_depth_ros.training.initial import trained_model
 from video_depth_ros.training.sources import SavedClips
 
 from .conftest import Planes
@@ -63,6 +66,17 @@ def test_a_run_that_started_from_an_exported_file_goes_on_without_it(clips, tmp_
     go_on = ["--out", str(second), "--resume", "--set", *TINY[3:], "tau=0", "steps=6"]
     assert main([*pixel, *go_on]) == 0
     assert len((second / "log.jsonl").read_text().splitlines()) == 6
+
+
+def test_the_vae_stage_leaves_latents_of_unit_size(clips, tmp_path):
+    out = tmp_path / "vae"
+    assert main(["train", "--stage", "vae", "--out", str(out), "--data", clips, *TINY]) == 0
+    model, config, _ = trained_model(out)
+    batch = BatchSource((Planes(),), (1.0,), config.batch, 99)[0]  # same kind of data, other clips
+    assert not torch.equal(model.vae.latent_std, torch.ones_like(model.vae.latent_std))
+    with torch.no_grad():
+        latents = model.encode(batch.images(torch.device("cpu")))
+    assert 0.3 < float(latents.std()) < 3.0
 
 
 def test_bad_input_is_one_clear_line(clips, tmp_path, capsys):

@@ -16,6 +16,8 @@ from video_depth_ros.errors import ConfigError
 from video_depth_ros.settings import flatten_tree, leaves, replace_flat
 from video_depth_ros.training.config import TrainConfig
 
+NORMALISE_BATCHES = 16  # enough for the mean and deviation of every latent channel
+
 EXAMPLES = """\
 worked examples:
   the embedded model, stage by stage (each starts from the one before):
@@ -107,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} holds a run already; add --resume or name another folder")
     _train(trainer, data, console, args.out)
     if ranks.rank == 0:
+        if config.stage == "vae":
+            normalise(trainer, data)
+            trainer.save(args.out / checkpoint.NAME)
         finish(args, config, trainer, console)
     return 0
 
@@ -170,6 +175,14 @@ def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[
             if first and trainer.history:
                 write_log(out / LOG, trainer.history)
                 draw_curves(out / CURVE, trainer.history, f"{config.stage} stage")
+
+
+def normalise(trainer, data) -> None:  # type: ignore[no-untyped-def]
+    """Bring the latents of a VAE that was just trained to unit size for the next stage."""
+    from video_depth_ros.training.stages import measure_latents
+
+    with trainer.averaged():
+        measure_latents(trainer.model, [data[step] for step in range(NORMALISE_BATCHES)])
 
 
 def finish(args: argparse.Namespace, config: TrainConfig, trainer, console: Console) -> None:  # type: ignore[no-untyped-def]
