@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from video_depth_ros.alignment import AlignmentConfig, FitVerdict, RowMaps, RunningEstimate
+from video_depth_ros.alignment import (
+    AlignmentConfig,
+    FitVerdict,
+    RowMaps,
+    RunningEstimate,
+    align_recording,
+)
 from video_depth_ros.alignment.rows import level_rows
 from video_depth_ros.errors import RegressorError
 from video_depth_ros.evaluation.laboratory import (
@@ -79,6 +85,23 @@ def test_a_chain_of_uneven_windows_runs_away_and_level_ones_do_not():
     assert np.abs(level[1:] - level[1]).max() < 0.08
 
 
+def recording_log(config: AlignmentConfig, frames: int = 81) -> np.ndarray:
+    """Log scale from truth to a recording that is aligned as a whole, by frame."""
+    faults = LaboratoryFaults(noise=0.002, outliers=0.0, saturate=False)
+    regressor = Uneven(truth, faults, index_of=read_index)
+    images = [image(index) for index in range(frames)]
+    aligned = align_recording(regressor, lambda: images, config, dilations=(1,))
+    return np.array([np.log(np.polyfit(truth(i).ravel(), d.ravel(), 1)[0]) for i, d in aligned])
+
+
+def test_recordings_are_leveled_too():
+    plain = recording_log(AlignmentConfig(still_every=0))
+    level = recording_log(AlignmentConfig())
+    assert len(level) == 81
+    assert plain[-4] - plain[4] > 0.3
+    assert np.abs(level[4:] - level[4]).max() < 0.06
+
+
 def measured(regressor: LaboratoryRegressor, config: AlignmentConfig) -> RowMaps:
     maps = RowMaps(config, regressor.spec)
     maps.observe(regressor.open(*SIZE), image(3))
@@ -93,8 +116,8 @@ def test_maps_are_those_of_the_regressor():
     gains = np.array([1.0] * 8 + [NEWEST] * 4)
     # saturation of the laboratory's output bends the upper end a little
     assert found[:, 0] * gains == pytest.approx(np.ones(12), rel=0.01)
-    first = maps.of(DisparityGroup(torch.zeros(1, *SIZE), 0, 1), number=0)
-    assert first == pytest.approx(np.array([[1.0, 0.0]]), abs=1e-9)
+    # a window of one frame has nothing to differ
+    assert maps.of(DisparityGroup(torch.zeros(1, *SIZE), 0, 1), number=0) is None
     # a partial group has the first rows of a whole one
     part = maps.of(DisparityGroup(torch.zeros(10, *SIZE), 0, 2), number=50)
     np.testing.assert_array_equal(part, found[:10])
@@ -117,6 +140,15 @@ def test_the_stream_does_not_notice():
         with_maps, without = watched.push(images, 8), alone.push(images, 8)
         assert torch.equal(with_maps.disparity, without.disparity)
         assert with_maps.first_index == without.first_index
+
+
+def test_mere_noise_changes_nothing():
+    faults = LaboratoryFaults(noise=0.01, outliers=0.1)
+    regressor = LaboratoryRegressor(truth, faults, index_of=read_index)
+    found = measured(regressor, AlignmentConfig()).of(
+        DisparityGroup(torch.zeros(12, *SIZE), 0, 4), number=50
+    )
+    assert found is None
 
 
 class Counting:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def test_robust_chain_beats_least_squares_by_far():
 def test_command_prints_every_way(capsys, monkeypatch):
     monkeypatch.setattr(benchmark_alignment, "group_cost", lambda: (3.0, 1.0))  # timed elsewhere
     monkeypatch.setenv("COLUMNS", "140")
-    args = argparse.Namespace(frames=61, world="boxes")
+    args = argparse.Namespace(frames=61, world="boxes", memory=False)
     assert benchmark_alignment.run(args) == 0
     out = capsys.readouterr().out
     for way in ("windows as they come", "least-squares chain", "keyframes", "1, 10, 25"):
@@ -63,3 +64,12 @@ def test_truth_of_a_world_fills_the_range_of_a_window():
     assert float(values.min()) >= benchmark_alignment.INFINITY - 1e-6
     assert float(values.max()) <= 0.97 + 1e-6
     assert float(torch.quantile(values, 0.99)) > 0.5
+
+
+def test_joint_solve_holds_a_few_numbers_per_window_and_no_pixels(capsys):
+    """A window of 12 frames of 9x12 px alone is 5 KiB; 250 of them come per 1,000 frames."""
+    args = argparse.Namespace(frames=600, world="boxes", memory=True)
+    assert benchmark_alignment.run(args) == 0
+    out = capsys.readouterr().out
+    growth = float(re.search(r"([-0-9]+) KiB", out)[1])
+    assert growth < 900.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +27,20 @@ def fifo(tmp_path: Path) -> Path:
     return path
 
 
+def one_run_per_image(fifo: Path) -> dict[str, Any]:
+    """Parameters: no group to wait for, and no still video shown to the network in between."""
+    return {
+        "regressor__weights": str(fifo),
+        "stream__latency": "frame",
+        "alignment__still_every": 0,
+    }
+
+
 def test_while_the_network_runs_the_newest_images_wait_and_deactivate_stops_its_output(
     robot: Robot, fifo: Path
 ) -> None:
     robot.listen("depth/disparity")
-    with robot.start(regressor__weights=str(fifo), stream__latency="frame") as node:
+    with robot.start(**one_run_per_image(fifo)) as node:
         robot.activate(node)
         first = robot.drive(1)[0]
         with fifo.open("w"):  # opens when the network waits: the image is being computed
@@ -57,7 +67,7 @@ def test_an_interrupt_while_the_network_runs_ends_the_process_cleanly(
     robot: Robot, fifo: Path
 ) -> None:
     robot.listen("depth/disparity")
-    node = robot.start(regressor__weights=str(fifo), stream__latency="frame")
+    node = robot.start(**one_run_per_image(fifo))
     robot.activate(node)
     robot.image.publish(robot.frame())
     with fifo.open("w"):

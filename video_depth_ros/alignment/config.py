@@ -39,7 +39,7 @@ class KeyframeConfig:
         high=0.1,
     )
     slew: float = parameter(
-        0.001,
+        0.003,
         "Largest relative change that a correction makes from one group to the next.",
         low=1e-6,
         high=0.1,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from video_depth_ros.alignment.fit import AffineFit
+from video_depth_ros.alignment.verdicts import AffineFit
 
 _HUBER = 1.5  # whitened residual from which on an edge counts less
 _ITERATIONS = 20

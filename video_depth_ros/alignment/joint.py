@@ -20,28 +20,15 @@ import torch
 from torch import Tensor
 
 from video_depth_ros.alignment.config import AlignmentConfig
-from video_depth_ros.alignment.fit import USABLE, FitLimits, fit_affine
+from video_depth_ros.alignment.fit import fit_affine
 from video_depth_ros.alignment.graph import AffineEdge, edge_from_fit, solve_affine_graph
+from video_depth_ros.alignment.recording import Window, cross_fade, run_windows
+from video_depth_ros.alignment.verdicts import USABLE, FitLimits
 from video_depth_ros.errors import InputError
-from video_depth_ros.regressors.base import Regressor, RegressorSession
+from video_depth_ros.regressors.base import Regressor
 
 _GRID = 1200  # most samples of one frame
 _NEIGHBOURS = 4  # fits of a new window to earlier ones, per dilation
-
-
-@dataclass(frozen=True)
-class Window:
-    """One window of a recording.
-
-    Attributes:
-        indices: of its frames in the recording, rising.
-        disparity: float32 [T, h, w] in the window's own affine frame.
-        dilation: distance of its frames.
-    """
-
-    indices: tuple[int, ...]
-    disparity: Tensor
-    dilation: int = 1
 
 
 @dataclass
@@ -182,70 +169,6 @@ class JointAlignment:
         return np.asarray(weight / weight.max())
 
 
-def cross_fade(windows: Iterable[tuple[Sequence[int], Tensor]]) -> Iterator[tuple[int, Tensor]]:
-    """Frames from overlapping windows that are already in one affine frame.
-
-    Over the overlap the weight of the later window rises linearly, and never quite reaches 0 or 1.
-
-    Args:
-        windows: (indices, disparity [T, h, w]), consecutive frames, by rising first index.
-
-    Yields:
-        (index, disparity [h, w]) by rising index. At most one window of frames is held.
-    """
-    held: dict[int, Tensor] = {}
-    for indices, disparity in windows:
-        for index in sorted(held):
-            if index < indices[0]:
-                yield index, held.pop(index)
-        shared = [index for index in indices if index in held]
-        for row, index in enumerate(indices):
-            if index in held:
-                weight = (shared.index(index) + 1.0) / (len(shared) + 1.0)
-                held[index] = torch.lerp(held[index], disparity[row], weight)
-            else:
-                held[index] = disparity[row]
-    for index in sorted(held):
-        yield index, held[index]
-
-
-def run_windows(
-    regressor: Regressor,
-    frames: Iterable[Tensor],
-    overlap: int,
-    dilations: Sequence[int] = (1,),
-) -> Iterator[Window]:
-    """All windows of a recording, by their newest frame.
-
-    Args:
-        regressor: one session per dilation is opened.
-        frames: float32 [3, h, w] each, on the regressor's device.
-        overlap: earlier frames in a window beside the newest group.
-        dilations: session k is fed every ``dilations[k]``-th frame.
-    """
-    sessions: list[RegressorSession] = []
-    pending: list[list[Tensor]] = [[] for _ in dilations]
-    seen: list[deque[int]] = [deque(maxlen=1024) for _ in dilations]
-    for index, frame in enumerate(frames):
-        if not sessions:
-            sessions = [regressor.open(frame.shape[1], frame.shape[2]) for _ in dilations]
-        for lane, dilation in enumerate(dilations):
-            if index % dilation:
-                continue
-            pending[lane].append(frame)
-            seen[lane].append(index)
-            if len(pending[lane]) == sessions[lane].next_group:
-                group = sessions[lane].push(torch.stack(pending[lane]), overlap)
-                pending[lane].clear()
-                indices = tuple(seen[lane])[-group.disparity.shape[0] :]
-                yield Window(indices, group.disparity, dilation)
-    for lane, dilation in enumerate(dilations):
-        if dilation == 1 and pending[lane]:
-            group = sessions[lane].preview(torch.stack(pending[lane]), overlap)
-            indices = tuple(seen[lane])[-group.disparity.shape[0] :]
-            yield Window(indices, group.disparity, dilation)
-
-
 def align_recording(
     regressor: Regressor,
     frames: Callable[[], Iterable[Tensor]],
@@ -274,14 +197,14 @@ def align_recording(
     overlap = min(config.overlap, regressor.spec.max_overlap)
     joint = JointAlignment(config, horizon=16 * (overlap + regressor.spec.group))
     numbers = []  # of the windows of dilation 1
-    for window in run_windows(regressor, frames(), overlap, dilations):
+    for window in run_windows(regressor, frames(), overlap, dilations, config):
         number = joint.add(window)
         if window.dilation == 1:
             numbers.append(number)
     solution = joint.solve()
 
     def aligned() -> Iterator[tuple[Sequence[int], Tensor]]:
-        again = run_windows(regressor, frames(), overlap)
+        again = run_windows(regressor, frames(), overlap, config=config)
         for number, window in zip(numbers, again, strict=True):
             scale, shift = solution[number]
             yield window.indices, window.disparity * float(scale) + float(shift)

@@ -18,18 +18,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from video_depth_ros.alignment.config import AlignmentConfig
-from video_depth_ros.alignment.fit import USABLE, FitLimits, FitVerdict, fit_affine
-from video_depth_ros.alignment.graph import AffineEdge, edge_from_fit, solve_affine_graph
+from video_depth_ros.alignment.fit import fit_affine
+from video_depth_ros.alignment.graph import AffineEdge, edge_from_fit
+from video_depth_ros.alignment.keyframe_graph import (
+    DilatedWindow,
+    Keyframe,
+    compose,
+    inverse,
+    solve_keyframes,
+)
+from video_depth_ros.alignment.references import sample_stride
 from video_depth_ros.alignment.rows import RowMaps, level_rows
-from video_depth_ros.alignment.running import RunningEstimate, sample_stride
+from video_depth_ros.alignment.running import RunningEstimate
+from video_depth_ros.alignment.verdicts import USABLE, FitLimits, FitVerdict
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
 
@@ -59,27 +67,6 @@ class DriftReport:
     scale: float
     shift: float
     verdicts: tuple[FitVerdict, ...]
-
-
-@dataclass
-class _Keyframe:
-    """An old frame: its image, what was published of it, and how that relates to the truth."""
-
-    number: int  # groups since the start of the segment
-    image: Tensor  # float32 [3, h, w]
-    samples: np.ndarray
-    usable: np.ndarray
-    correction: tuple[float, float]  # corrections applied to the running frame until then
-    solved: tuple[float, float] = (1.0, 0.0)  # published -> common frame, newest answer
-    failures: int = 0
-
-
-@dataclass
-class _Window:
-    """A past dilated window: its fits to keyframes, by their number."""
-
-    fits: dict[int, AffineEdge] = field(default_factory=dict)
-    solved: tuple[float, float] = (1.0, 0.0)
 
 
 class KeyframeAnchor:
@@ -148,7 +135,7 @@ class KeyframeAnchor:
         kept = self._estimate.samples(index)
         if kept is None:
             return None
-        keyframe = _Keyframe(number, image.clone(), *kept, self._applied)
+        keyframe = Keyframe(number, image.clone(), *kept, self._applied)
         report = None
         if self._keyframes:
             report = self._anchor(keyframe)
@@ -161,8 +148,8 @@ class KeyframeAnchor:
 
     def _forget(self) -> None:
         self._groups = 0
-        self._keyframes: list[_Keyframe] = []
-        self._windows: deque[_Window] = deque(maxlen=self.config.history)
+        self._keyframes: list[Keyframe] = []
+        self._windows: deque[DilatedWindow] = deque(maxlen=self.config.history)
         self._recent: deque[tuple[int, Tensor]] = deque()
         self._pending = (1.0, 0.0)
         self._applied = (1.0, 0.0)
@@ -187,16 +174,16 @@ class KeyframeAnchor:
         part = min(_PART, self.config.slew * unit / max(change, 1e-12))
         step = (scale**part, part * shift)
         self._estimate.correct(*step)
-        self._applied = _compose(step, self._applied)
+        self._applied = compose(step, self._applied)
         rest = scale / step[0]
         self._pending = (rest, shift - rest * step[1])
 
-    def _anchor(self, newest: _Keyframe) -> DriftReport:
+    def _anchor(self, newest: Keyframe) -> DriftReport:
         old = list(self._keyframes)
         disparity = self._look([*old, newest])
         stride = sample_stride(disparity.shape[1], disparity.shape[2])
         grid = disparity[:, ::stride, ::stride].detach().to("cpu", torch.float64).numpy()
-        window = _Window()
+        window = DilatedWindow()
         verdicts = []
         for row, keyframe in enumerate([*old, newest]):
             verdict, edge = self._fit(grid[grid.shape[0] - len(old) - 1 + row], keyframe)
@@ -216,7 +203,7 @@ class KeyframeAnchor:
         if applied:
             self._windows.append(window)
             newest.solved = self._compose_chain(newest)
-            self._solve([*self._keyframes, newest])
+            solve_keyframes([*self._keyframes, newest], self._windows, self.config.drift)
             self._pending = newest.solved
         self._keyframes = [k for k in self._keyframes if k.failures < self.config.patience]
         return DriftReport(
@@ -224,7 +211,7 @@ class KeyframeAnchor:
         )
 
     @staticmethod
-    def _disagreement(old: list[_Keyframe], window: _Window) -> float:
+    def _disagreement(old: list[Keyframe], window: DilatedWindow) -> float:
         """Whether the network can look at such distant frames at once shows in this."""
         logs = np.array(
             [
@@ -237,7 +224,7 @@ class KeyframeAnchor:
             return 0.0
         return 1.2533 * float(np.mean(np.abs(logs - np.median(logs))))
 
-    def _look(self, frames: list[_Keyframe]) -> Tensor:
+    def _look(self, frames: list[Keyframe]) -> Tensor:
         """Disparity of the frames as one window [T, h, w]; T >= len(frames), newest last.
 
         Where the frames do not fill whole groups the oldest is repeated before them.
@@ -256,7 +243,7 @@ class KeyframeAnchor:
             result = level_rows(result, maps, self._range[1])
         return result.disparity
 
-    def _fit(self, row: np.ndarray, keyframe: _Keyframe) -> tuple[FitVerdict, AffineEdge | None]:
+    def _fit(self, row: np.ndarray, keyframe: Keyframe) -> tuple[FitVerdict, AffineEdge | None]:
         """The edge from the window to a keyframe; its node numbers are set when solving."""
         mask = (row > self._range[0]) & (row < self._range[1]) & keyframe.usable
         fit = fit_affine(
@@ -270,59 +257,13 @@ class KeyframeAnchor:
             return fit.verdict, None
         return fit.verdict, edge_from_fit(0, 0, fit)
 
-    def _compose_chain(self, newest: _Keyframe) -> tuple[float, float]:
+    def _compose_chain(self, newest: Keyframe) -> tuple[float, float]:
         """Where the chain alone puts the newest frame: with the last keyframe."""
         last = self._keyframes[-1]
-        between = _compose(newest.correction, _inverse(last.correction))
-        return _compose(last.solved, _inverse(between))
+        between = compose(newest.correction, inverse(last.correction))
+        return compose(last.solved, inverse(between))
 
-    def _solve(self, keyframes: list[_Keyframe]) -> None:
-        """The graph: keyframes and dilated windows are nodes, fits and the chain edges."""
-        node = {keyframe.number: place for place, keyframe in enumerate(keyframes)}
-        edges = []
-        for earlier, later in pairwise(keyframes):
-            # X_later = between(X_earlier), but for the drift
-            between = _compose(later.correction, _inverse(earlier.correction))
-            sigma = self.config.drift * math.sqrt(later.number - earlier.number)
-            centre = float(np.median(earlier.samples[earlier.usable]))
-            edges.append(
-                AffineEdge(
-                    node[earlier.number],
-                    node[later.number],
-                    between[0],
-                    centre,
-                    between[0] * centre + between[1],
-                    sigma,
-                    sigma,
-                )
-            )
-        initial = [keyframe.solved for keyframe in keyframes]
-        for window in self._windows:
-            known = {number: edge for number, edge in window.fits.items() if number in node}
-            if not known:
-                continue
-            place = len(initial)
-            number, first = next(iter(known.items()))
-            frame = keyframes[node[number]].solved
-            measured = (first.scale, first.centre_j - first.scale * first.centre_i)
-            initial.append(_compose(frame, measured))
-            for number, edge in known.items():
-                edges.append(
-                    AffineEdge(
-                        place,
-                        node[number],
-                        edge.scale,
-                        edge.centre_i,
-                        edge.centre_j,
-                        edge.sigma_log_scale,
-                        edge.sigma_level,
-                    )
-                )
-        solution = solve_affine_graph(np.array(initial), edges, fixed=0)
-        for keyframe, (scale, shift) in zip(keyframes, solution[: len(keyframes)], strict=True):
-            keyframe.solved = (float(scale), float(shift))
-
-    def _keep(self, newest: _Keyframe) -> None:
+    def _keep(self, newest: Keyframe) -> None:
         """Add the newest; of too many, drop the one whose age is nearest to its neighbours'."""
         if newest.failures:
             return
@@ -333,12 +274,3 @@ class KeyframeAnchor:
             # the first is kept: it is the frame of the whole segment
             drop = 1 + int(np.argmin(ratios)) if ratios else 1
             del self._keyframes[drop]
-
-
-def _compose(outer: tuple[float, float], inner: tuple[float, float]) -> tuple[float, float]:
-    """outer after inner."""
-    return outer[0] * inner[0], outer[0] * inner[1] + outer[1]
-
-
-def _inverse(affine: tuple[float, float]) -> tuple[float, float]:
-    return 1.0 / affine[0], -affine[1] / affine[0]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from video_depth_ros.alignment.config import AlignmentConfig
-from video_depth_ros.alignment.fit import USABLE, FitVerdict
 from video_depth_ros.alignment.running import AlignedGroup
+from video_depth_ros.alignment.verdicts import USABLE, FitVerdict
 from video_depth_ros.regressors.base import RegressorSpec
 
 # Only a window whose place in the running frame is known may change what another one said.

@@ -9,8 +9,9 @@ link: 4 % are a factor of six after 160 frames, on a camera that stands still.
 How the frames of a window differ can be measured without truth: in a picture that stands still,
 all of them must be alike. Now and then the newest image is therefore shown to the network as a
 video of its own, and a robust fit per row of the window gives the map that makes the row like the
-others. The maps depend on the scene (the embedded model's differ by some percent between scenes,
-by some tenths within one), hence the repetition.
+others; where no row is off by more than its noise, none is changed. The maps depend on the scene
+(the embedded model's differ by some percent between scenes, by some tenths within one), hence the
+repetition.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import torch
 from torch import Tensor
 
 from video_depth_ros.alignment.config import AlignmentConfig
-from video_depth_ros.alignment.fit import USABLE, FitLimits, fit_affine
+from video_depth_ros.alignment.fit import fit_affine
+from video_depth_ros.alignment.verdicts import USABLE, FitLimits
 from video_depth_ros.frames import DisparityGroup
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
 
 _SETTLED = 4  # pushes beyond those that fill the overlap until a still window stays as it is
-_SAMPLES = 2400  # most of one row
+_SAMPLES = 4800  # of one row, about
+_UNCHANGED = (1.0, 0.0)
+_SIGNIFICANT = 5.0  # sigmas by which a row must be off, for errors are not independent
 _RANGE = 1.5  # a row farther off than this factor is no matter of calibration
 
 
@@ -82,7 +86,7 @@ class RowMaps:
                 self._known = [each for each in maps if each is not None]
 
     def of(self, group: DisparityGroup, number: int) -> np.ndarray | None:
-        """Maps (scale, shift) of the rows of a window: float64 [T, 2], None where none is known.
+        """Maps (scale, shift) of the rows of a window: float64 [T, 2], None to leave it as it is.
 
         Args:
             group: as a session returned it, whole or partial.
@@ -91,7 +95,9 @@ class RowMaps:
         if not self._known:
             return None
         maps = self._known[min(number, len(self._known) - 1)][: group.disparity.shape[0]]
-        return maps if len(maps) == group.disparity.shape[0] else None
+        if len(maps) != group.disparity.shape[0] or (maps == _UNCHANGED).all():
+            return None
+        return maps
 
     def _step(self, session: RegressorSession, image: Tensor) -> np.ndarray:
         """One push of the still picture; rows as samples [T, p]."""
@@ -116,13 +122,20 @@ class RowMaps:
         low, high = self._range
         good = ((rows > low) & (rows < high)).all(axis=0)
         middle = np.median(rows, axis=0)
-        maps = []
+        maps, places, sigmas = [], [], []
+        at_centre = np.array([float(np.median(middle[good])) if good.any() else 0.0, 1.0])
         for row in rows:
             fit = fit_affine(row[good], middle[good], limits=self._limits)
             if fit.verdict not in USABLE or not 1.0 / _RANGE < fit.scale < _RANGE:
                 return None
             maps.append((fit.scale, fit.shift))
-        return np.array(maps)
+            places.append((fit.scale, float(at_centre @ maps[-1])))
+            sigmas.append((fit.covariance[0, 0], at_centre @ fit.covariance @ at_centre))
+        # what all rows have in common (the median is less noisy than each) is no difference
+        apart = np.abs(np.array(places) - np.mean(places, axis=0))
+        beyond_noise = (apart > _SIGNIFICANT * np.sqrt(sigmas)).any()
+        # an error of these maps enters every link until they are measured again
+        return np.array(maps) if beyond_noise else np.tile(_UNCHANGED, (len(rows), 1))
 
 
 def level_rows(group: DisparityGroup, maps: np.ndarray, saturation: float) -> DisparityGroup:

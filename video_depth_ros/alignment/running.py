@@ -19,21 +19,15 @@ import torch
 from torch import Tensor
 
 from video_depth_ros.alignment.config import AlignmentConfig
-from video_depth_ros.alignment.fit import (
-    USABLE,
-    AffineFit,
-    FitLimits,
-    FitVerdict,
-    fit_affine,
-    fit_dvd,
-)
+from video_depth_ros.alignment.fit import fit_affine, fit_dvd
 from video_depth_ros.alignment.motion import CameraMotion, predict_samples
+from video_depth_ros.alignment.references import Reference, sample_stride, sigma_map
 from video_depth_ros.alignment.rows import level_rows
+from video_depth_ros.alignment.scene_cut import is_scene_cut
+from video_depth_ros.alignment.verdicts import USABLE, AffineFit, FitLimits, FitVerdict
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DisparityGroup
 
-_GRID = 4800  # most samples kept of one frame (480 x 640 at every eighth pixel)
-_RESOLUTION = 1e-3  # disparity differences that mean nothing even between perfect windows
 _CUTS = frozenset({FitVerdict.INVERTED, FitVerdict.UNRELATED, FitVerdict.SCENE_CUT})
 
 
@@ -55,33 +49,6 @@ class AlignedGroup:
     fit: AffineFit
     sequence: int
     window: DisparityGroup
-
-
-@dataclass
-class _Reference:
-    """What is kept of a published frame: its samples in the running frame.
-
-    The samples are the average over all windows that saw the frame, not what was published of it:
-    an average has less noise, and the chain drifts less. Values that disagree are not averaged,
-    which would pull everything towards the middle: where the first two views disagree, the pixel
-    is not used again; later, the one that disagrees is left out.
-    """
-
-    index: int
-    samples: np.ndarray  # float64 [gh, gw]
-    usable: np.ndarray  # bool [gh, gw]
-    views: np.ndarray  # float64 [gh, gw], views averaged
-    low: float  # below and above, a view was cut off
-    high: float
-
-    def take(self, samples: np.ndarray, usable: np.ndarray, fit: AffineFit) -> None:
-        """One more view of the frame, already in the running frame."""
-        limit = max(3.0 * fit.residual, _RESOLUTION * fit.scale)
-        innovation = samples - self.samples
-        agrees = usable & (np.abs(innovation) <= limit)
-        self.usable &= agrees | (self.views > 1.0)
-        self.views += agrees
-        self.samples += np.where(agrees, innovation / self.views, 0.0)
 
 
 class RunningEstimate:
@@ -152,7 +119,7 @@ class RunningEstimate:
         disparity = group.disparity[group.overlap :] * fit.scale + fit.shift
         if self.config.method == "dvd":
             disparity = disparity.clamp_min_(0.0)
-        spread = self._spread_map(sigma, group)
+        spread = None if sigma is None else sigma_map(sigma, group.disparity[group.overlap :])
         return AlignedGroup(disparity, spread, fit, self._sequence, group)
 
     def correct(self, scale: float, shift: float) -> None:
@@ -185,7 +152,7 @@ class RunningEstimate:
         return self._references[0].index if self._references else -1
 
     def _forget(self) -> None:
-        self._references: deque[_Reference] = deque(maxlen=self.config.overlap)
+        self._references: deque[Reference] = deque(maxlen=self.config.overlap)
         self._scale, self._shift = 1.0, 0.0
         self._covariance = np.zeros((2, 2))  # of (log scale, shift)
         self._variance = None
@@ -218,7 +185,7 @@ class RunningEstimate:
             return self._hold(_without_fit(FitVerdict.TOO_FEW))
         if self.config.method == "dvd":
             return self._fit_dvd(pairs, grid)
-        if self._cut(group, grid):
+        if is_scene_cut(grid, group.overlap, self.config):
             return _without_fit(FitVerdict.SCENE_CUT)
         # every step-th sample of the overlap, a different one in every frame
         step = max(1, -(-len(pairs) * grid[0].size // self.config.samples))
@@ -264,7 +231,7 @@ class RunningEstimate:
             return replace(fit, verdict=FitVerdict.LOST)
         return fit
 
-    def _predict(self, group: DisparityGroup, motion: CameraMotion) -> _Reference:
+    def _predict(self, group: DisparityGroup, motion: CameraMotion) -> Reference:
         """The newest published frame as the newest frame of the group should see it."""
         newest = self._references[-1]
         stride = sample_stride(*group.disparity.shape[1:])
@@ -278,7 +245,7 @@ class RunningEstimate:
             return replace(fit, verdict=FitVerdict.LOST)
         return fit
 
-    def _fit_dvd(self, pairs: list[tuple[int, _Reference]], grid: np.ndarray) -> AffineFit:
+    def _fit_dvd(self, pairs: list[tuple[int, Reference]], grid: np.ndarray) -> AffineFit:
         cur = np.stack([grid[row] for row, _ in pairs])
         ref = np.stack([reference.samples for _, reference in pairs])
         good = np.isfinite(cur) & np.isfinite(ref)
@@ -308,30 +275,7 @@ class RunningEstimate:
         back = np.diag([scale, 1.0])
         return replace(fit, scale=scale, shift=shift, covariance=back @ self._covariance @ back)
 
-    def _cut(self, group: DisparityGroup, grid: np.ndarray) -> bool:
-        """Whether two consecutive frames of the window, the later one new, are unrelated.
-
-        Little correlation alone is not enough: a near object entering half of the view has that
-        effect too, but leaves the other half as it was.
-        """
-        for row in range(max(1, group.overlap), grid.shape[0]):
-            earlier, later = grid[row - 1, ::2, ::2], grid[row, ::2, ::2]
-            good = np.isfinite(earlier) & np.isfinite(later)
-            if np.count_nonzero(good) < self.config.min_pixels:
-                continue
-            earlier, later = earlier[good], later[good]
-            a, b = earlier - earlier.mean(), later - later.mean()
-            spread_a, spread_b = math.sqrt(a @ a / a.size), math.sqrt(b @ b / b.size)
-            if min(spread_a, spread_b) < self.config.flat_spread:
-                continue  # a flat view correlates with nothing
-            if a @ b / a.size >= self.config.cut_correlation * spread_a * spread_b:
-                continue
-            stayed = np.mean(np.abs(later - earlier) < 0.25 * spread_a)
-            if stayed < self.config.cut_stayed:
-                return True
-        return False
-
-    def _pairs(self, group: DisparityGroup) -> list[tuple[int, _Reference]]:
+    def _pairs(self, group: DisparityGroup) -> list[tuple[int, Reference]]:
         """(row, reference) of every overlap row that is still kept."""
         rows = ((ref.index - group.first_index, ref) for ref in self._references)
         return [(row, ref) for row, ref in rows if 0 <= row < group.overlap]
@@ -365,7 +309,7 @@ class RunningEstimate:
             if self.config.method == "dvd":
                 samples = np.maximum(samples, 0.0)
             self._references.append(
-                _Reference(
+                Reference(
                     index=group.first_index + row,
                     samples=samples,
                     usable=usable[row].copy(),
@@ -374,21 +318,6 @@ class RunningEstimate:
                     high=high,
                 )
             )
-
-    def _spread_map(self, variance: np.ndarray | None, group: DisparityGroup) -> Tensor | None:
-        """Sigma of the new frames [new, h, w]: the grid's, smoothed and brought to full size."""
-        if variance is None:
-            return None
-        height, width = group.disparity.shape[1:]
-        coarse = torch.as_tensor(variance, dtype=torch.float32)[None, None]
-        coarse = torch.nn.functional.avg_pool2d(
-            coarse, 3, stride=1, padding=1, count_include_pad=False
-        )
-        sigma = coarse.sqrt().to(group.disparity.device)
-        sigma = torch.nn.functional.interpolate(
-            sigma, size=(height, width), mode="bilinear", align_corners=False
-        )
-        return sigma[0].expand(group.new, height, width)
 
 
 def _without_fit(verdict: FitVerdict) -> AffineFit:
@@ -405,8 +334,3 @@ def _check(group: DisparityGroup) -> int:
             "the regressor breaks its contract",
         )
     return sample_stride(shape[1], shape[2])
-
-
-def sample_stride(height: int, width: int) -> int:
-    """Distance of the samples that are kept of a frame [px]."""
-    return max(1, math.ceil(math.sqrt(height * width / _GRID)))

@@ -97,6 +97,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--world", default="room", help="--alignment: room, corridor, street, clutter or boxes"
     )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="--alignment: instead, what the joint solve of a recording of --frames holds",
+    )
     benchmark_metric.add_arguments(parser)
     benchmark_stability.add_arguments(parser)
     parser.add_argument("--pushes", type=int, default=10, help="timed pushes per row")

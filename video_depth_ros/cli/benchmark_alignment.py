@@ -15,6 +15,7 @@ from torch import Tensor
 
 from video_depth_ros.alignment import AlignmentConfig, RunningEstimate
 from video_depth_ros.evaluation.alignment_study import AlignmentResult, AlignmentStudy
+from video_depth_ros.evaluation.joint_memory import JointMemory, joint_memory
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, SyntheticDisparity
 from video_depth_ros.frames import DisparityGroup
 
@@ -36,6 +37,9 @@ def run(args: argparse.Namespace) -> int:
     """
     frames, world = args.frames or _FRAMES, args.world
     console = Console(soft_wrap=True)
+    if args.memory:
+        console.print(_memory_line(joint_memory(frames)))
+        return 0
     study = AlignmentStudy(_truth(world, frames), frames, FAULTS, infinity=INFINITY)
     results = [
         study.unaligned("windows as they come"),
@@ -90,6 +94,14 @@ def _truth(world: str, frames: int) -> Callable[[int], Tensor]:
     inverse /= torch.quantile(inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], 0.995)
     disparity = (INFINITY + (NEAREST - INFINITY) * inverse).clamp_(0.0, 0.97)
     return lambda index: disparity[index]
+
+
+def _memory_line(memory: JointMemory) -> str:
+    return (
+        f"joint solve of {memory.frames} frames, dilations 1, 10, 25: {memory.growth:.0f} KiB "
+        f"more per 1,000 frames, at most {memory.peak / 1024.0:.1f} MiB (Python and NumPy, frames "
+        "of 9x12 px)"
+    )
 
 
 def _table(results: list[AlignmentResult], world: str, frames: int) -> Table:
