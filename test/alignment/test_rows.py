@@ -16,6 +16,7 @@ from video_depth_ros.alignment import (
     align_recording,
 )
 from video_depth_ros.alignment.rows import level_rows
+from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import RegressorError
 from video_depth_ros.evaluation.laboratory import (
     LaboratoryFaults,
@@ -25,7 +26,9 @@ from video_depth_ros.evaluation.laboratory import (
     read_index,
     write_index,
 )
-from video_depth_ros.frames import DisparityGroup
+from video_depth_ros.frames import DisparityGroup, Frame
+from video_depth_ros.pipeline import DepthPipeline
+from video_depth_ros.settings import replace_flat
 
 SIZE = (60, 80)
 TRUTH = SyntheticDisparity(*SIZE)
@@ -100,6 +103,28 @@ def test_recordings_are_leveled_too():
     assert len(level) == 81
     assert plain[-4] - plain[4] > 0.3
     assert np.abs(level[4:] - level[4]).max() < 0.06
+
+
+def pipeline_log(frames: int = 61, **values) -> np.ndarray:
+    """Log scale from truth to what the whole pipeline gives, by frame; 60x80 is not resized."""
+    faults = LaboratoryFaults(noise=0.002, outliers=0.0, saturate=False)
+    regressor = Uneven(truth, faults, index_of=read_index)
+    depth = DepthPipeline(replace_flat(PipelineConfig(), values), regressor)
+    logs = []
+    for index in range(frames):
+        rgb = (image(index) * 255.0).to(torch.uint8).permute(1, 2, 0).numpy()
+        for estimate in depth.push(Frame(rgb, index * 50_000_000)):
+            true = truth(estimate.index).ravel()
+            logs.append(np.log(np.polyfit(true, estimate.disparity.ravel(), 1)[0]))
+    return np.array(logs)
+
+
+def test_the_pipeline_levels_windows_live():
+    plain = pipeline_log(**{"alignment.still_every": 0})
+    level = pipeline_log()
+    assert len(level) == 61
+    assert plain[-1] - plain[4] > 0.25
+    assert np.abs(level[5:] - level[5]).max() < 0.06
 
 
 def measured(regressor: LaboratoryRegressor, config: AlignmentConfig) -> RowMaps:
