@@ -88,6 +88,21 @@ def test_a_chain_of_uneven_windows_runs_away_and_level_ones_do_not():
     assert np.abs(level[1:] - level[1]).max() < 0.08
 
 
+def test_a_chain_that_ran_away_ends_its_segment_and_says_so():
+    config = AlignmentConfig(still_every=0, max_total_scale=1.5)
+    regressor = Uneven(truth, LaboratoryFaults(noise=0.002, outliers=0.0, saturate=False))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    verdicts, scales = [], []
+    for _ in range(40):
+        group = session.push(torch.zeros((session.next_group, 3, *SIZE)), config.overlap)
+        aligned = estimate.align(group)
+        verdicts.append(aligned.fit.verdict)
+        scales.append(aligned.fit.scale)
+    assert verdicts.count(FitVerdict.LOST) == estimate.sequence >= 1
+    assert max(scales) < 1.5
+    assert scales[verdicts.index(FitVerdict.LOST)] == 1.0
+
+
 def recording_log(config: AlignmentConfig, frames: int = 81) -> np.ndarray:
     """Log scale from truth to a recording that is aligned as a whole, by frame."""
     faults = LaboratoryFaults(noise=0.002, outliers=0.0, saturate=False)

@@ -166,6 +166,13 @@ class AlignmentConfig:
         high=10_000,
     )
 
+    max_total_scale: float = parameter(
+        20.0,
+        "Largest factor between the running frame and the network's own, either way; beyond it "
+        "the chain has lost what it began with, and a new segment starts.",
+        low=1.5,
+        high=1e6,
+    )
     still_every: int = parameter(
         100,
         "Groups between two measurements of how the frames within a window differ in scale and "

@@ -214,6 +214,9 @@ class RunningEstimate:
                 min(reference.high for _, reference in pairs),
             ),
         )
+        most = self.config.max_total_scale
+        if fit.verdict in USABLE and not 1.0 / most < fit.scale < most:
+            return replace(fit, verdict=FitVerdict.LOST)
         if fit.verdict is FitVerdict.ACCEPTED:
             self._held = 0
             self._clipped.append(False)
