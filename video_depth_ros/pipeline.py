@@ -216,7 +216,7 @@ class DepthPipeline:
         try:
             with torch.inference_mode():
                 if complete:
-                    self._row_maps.observe(session, images[-1])
+                    self._row_maps.observe(session, images[-1], self._estimate.scale)
                 group = regress(images, overlap)
                 if not bool(torch.isfinite(group.disparity).all()):
                     raise RegressorError(

@@ -88,6 +88,28 @@ def test_a_chain_of_uneven_windows_runs_away_and_level_ones_do_not():
     assert np.abs(level[1:] - level[1]).max() < 0.08
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_links_that_all_pull_one_way_are_measured_early(watched):
+    config = AlignmentConfig(still_every=1000)
+    faults = LaboratoryFaults(scale_sigma=0.0, noise=0.002, outliers=0.0, saturate=False)
+    regressor = Uneven(truth, faults, index_of=read_index)
+    regressor.gain = 1.0
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    maps, index = RowMaps(config, regressor.spec), 0
+    for number in range(50):
+        if number == 10:
+            regressor.gain = NEWEST  # another scene
+        images = torch.stack([image(index + k) for k in range(session.next_group)])
+        index += len(images)
+        maps.observe(session, images[-1], estimate.scale if watched else 1.0)
+        group = session.push(images, config.overlap)
+        estimate.align(group, row_maps=maps.of(group, number))
+    if watched:
+        assert 1.1 < estimate.scale < 1.8  # 6 links to notice, 6 pushes to measure
+    else:
+        assert estimate.scale > 2.5
+
+
 def test_a_chain_that_ran_away_ends_its_segment_and_says_so():
     config = AlignmentConfig(still_every=0, max_total_scale=1.5)
     regressor = Uneven(truth, LaboratoryFaults(noise=0.002, outliers=0.0, saturate=False))

@@ -16,6 +16,8 @@ repetition.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ _SETTLED = 4  # pushes beyond those that fill the overlap until a still window s
 _SAMPLES = 4800  # of one row, about
 _UNCHANGED = (1.0, 0.0)
 _SIGNIFICANT = 5.0  # sigmas by which a row must be off, for errors are not independent
+_LINKS, _PULL = 6, 0.02  # links that go one way, and how far in log scale, make it measure early
+_REST = 12  # groups at least between the starts of two measurements
 _RANGE = 1.5  # a row farther off than this factor is no matter of calibration
 
 
@@ -58,8 +62,9 @@ class RowMaps:
         self._image: Tensor | None = None
         self._state: Any = None
         self._measured: list[np.ndarray] = []
+        self._logs: deque[float] = deque(maxlen=_LINKS + 1)
 
-    def observe(self, session: RegressorSession, image: Tensor) -> None:
+    def observe(self, session: RegressorSession, image: Tensor, scale: float = 1.0) -> None:
         """To be called before every whole group is pushed.
 
         A measurement costs as many pushes as fill a window and some; the first of a segment is
@@ -68,12 +73,15 @@ class RowMaps:
         Args:
             session: of the stream, full ``overlap`` as configured; comes back as it was.
             image: float32 [3, h, w], the newest.
+            scale: of the newest window into the running frame. Where it has moved the same way
+                for some windows in a row, the maps are no longer right and are measured early.
         """
         if self._every == 0:
             return
         self._waited += 1
+        self._logs.append(math.log(scale))
         if self._image is None:
-            if self._waited <= self._every:
+            if self._waited <= self._every and not (self._waited > _REST and self._pulled()):
                 return
             self._image, self._state, self._measured, self._waited = image, None, [], 0
         for _ in range(self._pushes if self._first else 1):
@@ -98,6 +106,12 @@ class RowMaps:
         if len(maps) != group.disparity.shape[0] or (maps == _UNCHANGED).all():
             return None
         return maps
+
+    def _pulled(self) -> bool:
+        """Whether the last links all went one way, further than chance would have it."""
+        steps = np.diff(self._logs)
+        one_way = bool((steps > 0.0).all() or (steps < 0.0).all())
+        return len(steps) == _LINKS and one_way and abs(float(steps.sum())) > _PULL
 
     def _step(self, session: RegressorSession, image: Tensor) -> np.ndarray:
         """One push of the still picture; rows as samples [T, p]."""

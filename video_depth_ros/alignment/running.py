@@ -70,6 +70,11 @@ class RunningEstimate:
         """Number of the current segment."""
         return self._sequence
 
+    @property
+    def scale(self) -> float:
+        """Of the newest window into the running frame."""
+        return self._scale
+
     def reset(self) -> None:
         """Start a new segment with the next group."""
         if self._started:

@@ -100,6 +100,10 @@ class _Aligned:
             yield frame.index, frame.disparity
 
     @property
+    def scale(self) -> float:
+        return self._estimate.scale
+
+    @property
     def segments(self) -> int:
         return self._estimate.sequence + 1
 
@@ -184,7 +188,7 @@ class SideBySide:
     def _window(self, whole: bool) -> list[Map]:
         newest = self._pending[-1]
         if whole:
-            self._row_maps.observe(self._session, newest)
+            self._row_maps.observe(self._session, newest, self._ways[OURS].scale)
         run = self._session.push if whole else self._session.preview
         group = run(torch.stack(self._pending), self._overlap)
         self._pending.clear()
