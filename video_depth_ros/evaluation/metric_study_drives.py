@@ -196,6 +196,7 @@ def motion_drive(motion: str, seed: int, seconds: float = 5.0) -> Drive:
         knots[:, :3] += _SWING_PEAK / omega**2 * np.sin(omega * t)[:, None] * direction
     path = Motion(knots, spacing)
     rig = Rig.on(path, "handheld")
+    wall += max(0.0, float(knots[-1, 0] - knots[0, 0]))  # not to run into it
     texture = _texture(rng)
     rgb, truth = [], []
     for pose in rig.camera_poses(path, _times(seconds, _RATE)):
