@@ -150,7 +150,7 @@ class FitConfig:
         high=10.0,
     )
     max_slope_sigma: float = parameter(
-        0.1,
+        0.3,
         "Largest relative standard deviation of a usable a; above it only the level is used.",
         low=0.001,
         high=1.0,

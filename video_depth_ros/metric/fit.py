@@ -136,7 +136,9 @@ def fit_scale(
     back[order] = inliers
     # where hardly more than half agree, the other half may be right
     doubt = 1.0 / max(2.0 * share - 1.0, 0.05) if share < _SURE else 1.0
-    sigma_level, sigma_slope = doubt * sigma_level, doubt * sigma_slope
+    alike = _MAD * relative / math.sqrt(_PARTS)
+    sigma_level = math.hypot(doubt * sigma_level, alike * level)
+    sigma_slope = math.hypot(doubt * sigma_slope, alike * slope)
     return ScaleFit(
         Verdict.ACCEPTED, slope, level, centre + middle, sigma_level, sigma_slope, common,
         n, share, relative, back,

@@ -18,6 +18,8 @@ from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.reasons import USABLE, Verdict
 
 _UNKNOWN_SHIFT = 0.5  # prior sigma of b, share of the level, where only the level was seen
+_RESTLESS = 0.3  # random walk of the scale [1/sqrt(s)] per relative residual of the fits
+_FADE = 0.2  # weight of a new fit in the average residual
 _CONFIRMED = 3  # fits in doubt that make a certain one
 _CARRIED = 0.3  # sigma of log a, and of b as share of the level, carried over a restart
 
@@ -32,6 +34,7 @@ class ScaleFilter:
         self._level = 1.0  # typical inverse depth, sets the unit of b's random walk
         self._rivals: list[ScaleFit] = []
         self._sloped = False  # whether any fit saw slope and level apart
+        self._residual = 0.0  # typical, relative: a network that is rough in space is so in time
         self._support = 0  # fits taken in; one beyond doubt counts for all that are needed
         self.innovation = math.nan  # normalised, of the newest measurement
 
@@ -80,8 +83,9 @@ class ScaleFilter:
     def predict(self, seconds: float) -> None:
         """Let the estimate age."""
         if self._x is not None and seconds > 0.0:
-            scale = self.config.process_scale**2
-            shift = (self.config.process_shift * self._level) ** 2
+            rough = (_RESTLESS * self._residual) ** 2
+            scale = self.config.process_scale**2 + rough
+            shift = (self.config.process_shift**2 + rough) * self._level**2
             self._P = self._P + seconds * np.diag([scale, shift])
 
     def relative_sigma(self, disparity: float) -> float:
@@ -105,6 +109,10 @@ class ScaleFilter:
         """
         if fit.verdict not in USABLE:
             return fit.verdict
+        if math.isfinite(fit.residual):
+            known = self._x is not None
+            share = _FADE if known else 1.0
+            self._residual += share * (fit.residual - self._residual)
         if self._x is None:
             self._start(fit, sure)
             return fit.verdict
