@@ -71,10 +71,14 @@ def test_every_parameter_of_the_stream_arrives(weights):
 
 def test_what_is_left_open_follows_from_the_model(info):
     options = factory.stream_options(RegressorConfig(), info)
-    assert (options.window, options.decode) == (info.window, "restart")
+    assert (options.window, options.decode, options.start) == (info.window, "restart", "image")
     patched = replace(info, size=NANO, window=5)
     options = factory.stream_options(RegressorConfig(), patched)
-    assert (options.window, options.decode) == (5, "window")
+    assert (options.window, options.decode, options.start) == (5, "window", "anew")
+    cached = factory.stream_options(RegressorConfig(mode="cached"), patched)
+    assert cached.start == "image"  # old latents are kept
+    with pytest.raises(ConfigError, match="anew"):
+        factory.stream_options(RegressorConfig(mode="cached", window_start="anew"), patched)
 
 
 def test_all_parameters_are_described():

@@ -50,6 +50,9 @@ def reference_window(vae, transformer, video, newest, start="image"):
     images = (video * 2 - 1).transpose(0, 1)[None]
     z, _ = vae.encode(images[:, :, : 4 * newest + 1])
     first = max(0, newest + 1 - WINDOW)
+    if start == "anew":
+        z, _ = vae.encode(images[:, :, 4 * first : 4 * newest + 1])
+        return disparity(vae.decode(transformer(z))[0]), 4 * first
     z = z[:, :, first:]
     if start == "image":
         z = torch.cat((vae.encode(images[:, :, 4 * first : 4 * first + 1])[0], z[:, :, 1:]), dim=2)
@@ -65,7 +68,7 @@ def test_fulfils_the_contract(make):
     assert (spec.box, spec.licence, spec.max_overlap) == ((32, 48), "Apache-2.0", 8)
 
 
-@pytest.mark.parametrize("start", ["image", "stream"])
+@pytest.mark.parametrize("start", ["image", "stream", "anew"])
 def test_exact_windows(make, vae, transformer, video, start):
     session = make(decode="window", start=start).open(32, 48)
     for newest, group in enumerate(groups(video)):
@@ -95,6 +98,26 @@ def test_every_frame_comes_once_and_overlaps_are_consecutive(make, video, decode
         assert result.first_index + result.disparity.shape[0] == end
         assert result.overlap == min(overlap, end - result.new)
     assert end == len(video)
+
+
+def test_windows_encoded_anew_forget_what_was_before_them(make, video):
+    """And previews, snapshots and rollbacks of such a stream are as exact as of any other."""
+    session = make(decode="window", start="anew").open(32, 48)
+    results = play(session, video, 8)
+    kept = session.snapshot()
+    other = make(decode="window", start="anew").open(32, 48)
+    changed = video.clone()
+    changed[:4] = 1 - changed[:4]
+    again = play(other, changed, 8)
+    assert not torch.equal(results[0].disparity, again[0].disparity)
+    torch.testing.assert_close(results[-1].disparity, again[-1].disparity, rtol=0, atol=1e-6)
+
+    ahead = session.preview(video[:2], 4)
+    assert ahead.new == 2
+    whole = session.push(video[:4], 4)
+    session.restore(kept)
+    assert torch.equal(session.push(video[:4], 4).disparity, whole.disparity)
+    assert session.state.elements() == other.state.elements()
 
 
 def test_longer_restart_is_nearer_to_the_whole_window(make, video):
@@ -297,7 +320,7 @@ def test_sizes_that_cannot_be_opened(make, height, width):
         ({"window": 1}, "longer than the hop"),
         ({"cached": True, "refresh": 1, "hop": 2}, "hop <= refresh"),
         ({"cached": True, "refresh": 9}, "refresh <= window"),
-        ({"start": "middle"}, "image or stream"),
+        ({"start": "middle"}, "image, stream or anew"),
         ({"decode": "never"}, "window, restart or warm"),
     ],
 )

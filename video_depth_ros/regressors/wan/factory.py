@@ -117,16 +117,19 @@ def stream_options(config: RegressorConfig, info: FoldedInfo) -> StreamOptions:
     Raises:
         ConfigError: window, hop and refresh that do not go together.
     """
-    # Decoding whole windows is exact, and cheap only where pixels are gathered before the VAE.
-    decode = "window" if info.size.vae.patch > 1 else "restart"
+    # Encoding and decoding whole windows is exact, and cheap only where pixels are gathered
+    # before the VAE.
+    gathers, cached = info.size.vae.patch > 1, config.mode == "cached"
+    decode = "window" if gathers else "restart"
+    start = "anew" if gathers and not cached else "image"
     return StreamOptions(
         window=config.window or info.window,
         hop=config.hop,
-        cached=config.mode == "cached",
+        cached=cached,
         refresh=config.refresh,
         full_refresh_every=config.full_refresh_every,
         sink=config.sink,
-        start=config.window_start,
+        start=start if config.window_start == "auto" else config.window_start,
         decode=decode if config.decode == "auto" else config.decode,
         lead=config.decode_lead,
     )

@@ -35,9 +35,9 @@ class LatentDecoder(Protocol):
 class WanSession:
     """A :class:`~video_depth_ros.regressors.base.RegressorSession` of a Wan-like model.
 
-    Every push encodes the new frames once, runs the transformer on the window (whole, or in
-    cached mode its newest latents) and decodes the newest frames with the overlap. A push is a
-    pure step from one :class:`StreamState` to the next, so a preview is a step whose new state is
+    Every push encodes the new frames (or, ``anew``, the window's), runs the transformer on the
+    window (whole, or in cached mode its newest latents) and decodes the newest frames with the
+    overlap. A push is a pure step from one :class:`StreamState` to the next, so a preview is a step whose new state is
     let go, a snapshot is the state itself.
     """
 
@@ -124,15 +124,8 @@ class WanSession:
             )
         old = self._state
         images = self._prepare(rgb)
-        latents, encoder = self._encoder.encode(images, old.encoder)
-        new = latents.shape[2]
-        keep = self._options.window
-        state = StreamState(
-            latents=old.latents + new,
-            encoder=encoder,
-            window=(*old.window, *latents.split(1, dim=2))[-keep:],
-            lasts=self._keep_lasts(images, new),
-        )
+        state = self._encode(old, images)
+        new = state.latents - old.latents
         if self._options.cached:
             state, depths, whole = self._cached(old, state, new)
         else:
@@ -159,16 +152,33 @@ class WanSession:
             images = images.contiguous(memory_format=torch.channels_last_3d)
         return images
 
-    def _keep_lasts(self, images: Tensor, new: int) -> tuple[Tensor, ...]:
-        """Last frames of the window's latents, which image latents are made of."""
-        if self._options.start != "image":
-            return ()
+    def _encode(self, old: StreamState, images: Tensor) -> StreamState:
+        """The state with the latents of these frames [1, 3, T, H, W], or with the frames."""
+        keep, start = self._options.window, self._options.start
+        new = images.shape[2] // self._stride if old.latents else 1
         step = images.shape[2] // new
-        lasts = tuple(images[:, :, i : i + 1].clone() for i in range(step - 1, step * new, step))
-        return (*self._state.lasts, *lasts)[-self._options.window :]
+        if start == "anew":
+            chunks = tuple(chunk.clone() for chunk in images.split(step, dim=2))
+            return StreamState(old.latents + new, lasts=(*old.lasts, *chunks)[-keep:])
+        latents, encoder = self._encoder.encode(images, old.encoder)
+        lasts: tuple[Tensor, ...] = ()
+        if start == "image":
+            ends = range(step - 1, step * new, step)
+            lasts = tuple(images[:, :, i : i + 1].clone() for i in ends)
+        return StreamState(
+            latents=old.latents + new,
+            encoder=encoder,
+            window=(*old.window, *latents.split(1, dim=2))[-keep:],
+            lasts=(*old.lasts, *lasts)[-keep:],
+        )
 
     def _whole_window(self, state: StreamState) -> Tensor:
         """The window's RGB latents [1, C, n, h, w], as a window of its own would have them."""
+        if self._options.start == "anew":
+            frames = torch.cat((state.lasts[0][:, :, -1:], *state.lasts[1:]), dim=2)
+            if frames.device.type == "cpu":
+                frames = frames.contiguous(memory_format=torch.channels_last_3d)
+            return self._encoder.encode(frames)[0]
         index = state.latents - len(state.window)  # of the window's first latent
         if index == 0 or self._options.start != "image":
             return torch.cat(state.window, dim=2)
@@ -258,7 +268,7 @@ class WanSession:
 
         # From an empty decoder the first latent gives one frame, which is a real prediction only
         # if the latent is that of a single frame.
-        image = begin == 0 or (whole and begin == start and options.start == "image")
+        image = begin == 0 or (whole and begin == start and options.image_first)
         usable = frames.shape[2] - (1 if cold and not image else 0)
         pushed = stride * (end - old.latents) if old.latents else 1
         count = min(pushed + wanted, usable)

@@ -29,7 +29,9 @@ class StreamOptions:
         sink: cached: the first latent of the last whole window stays visible until the next one.
         start: what the first latent of a window is once the stream is longer than the window:
             ``image``, its last frame encoded alone, as in every window the network was trained
-            on; or ``stream``, the latent of the running encoder (saves one image encoding).
+            on; ``stream``, the latent of the running encoder (saves one image encoding); or
+            ``anew``: all latents of the window are encoded anew from its frames, as a clip of
+            its own, so that no history reaches further back than in training (exact mode only).
         decode: ``window``: all latents of the window from an empty decoder; ``restart``: only
             the latents asked for and ``lead`` before them, from an empty decoder; ``warm``: only
             the latents asked for, continuing the decoder's state of the push before.
@@ -57,10 +59,20 @@ class StreamOptions:
                 f"cached mode: expected hop <= refresh <= window, got {self.hop}, {self.refresh} "
                 f"and {self.window} groups"
             )
-        if self.start not in ("image", "stream"):
-            raise ConfigError(f"window start: expected image or stream, got {self.start!r}")
+        if self.start not in ("image", "stream", "anew"):
+            raise ConfigError(f"window start: expected image, stream or anew, got {self.start!r}")
+        if self.start == "anew" and self.cached:
+            raise ConfigError(
+                "window start: anew encodes every window anew, cached mode keeps old latents; "
+                "take image or stream, or exact mode"
+            )
         if self.decode not in ("window", "restart", "warm"):
             raise ConfigError(f"decode: expected window, restart or warm, got {self.decode!r}")
+
+    @property
+    def image_first(self) -> bool:
+        """Whether every window starts with the latent of a single frame."""
+        return self.start != "stream"
 
     def max_overlap(self, stride: int) -> int:
         """Frames before the newest group that a full window can return, ``stride`` per latent."""
@@ -77,8 +89,9 @@ class StreamState:
     Attributes:
         latents: number of latents so far.
         encoder: state of the streaming encoder.
-        window: the newest RGB latents [1, C, 1, h, w], oldest first.
-        lasts: the last frame [1, 3, 1, H, W] of each of these latents, in [-1, 1].
+        window: the newest RGB latents [1, C, 1, h, w], oldest first; none if encoded anew.
+        lasts: the last frame [1, 3, 1, H, W] of each of these latents, in [-1, 1]; all frames
+            [1, 3, stride, H, W] of each latent if they are encoded anew.
         depths: cached mode: the newest prediction for each latent of the window.
         memory: cached mode: keys and values of each latent of the window.
         whole: cached mode: latents since the last window computed whole.
