@@ -76,7 +76,7 @@ class DepthPipeline:
         self.config = config
         self.regressor = regressor
         self._session: RegressorSession | None = None
-        self._estimate = RunningEstimate(config.alignment)
+        self._estimate = RunningEstimate(config.alignment.for_regressor(regressor.spec))
         self._anchor: KeyframeAnchor | None = None
         self._scaler = MetricScaler(config.scale)
         self._pending: list[_Pending] = []

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from video_depth_ros.alignment import (
     AlignmentConfig,
     FitVerdict,
+    KeyframeConfig,
     RowMaps,
     RunningEstimate,
     align_recording,
@@ -123,6 +126,47 @@ def test_a_chain_that_ran_away_ends_its_segment_and_says_so():
     assert verdicts.count(FitVerdict.LOST) == estimate.sequence >= 1
     assert max(scales) < 1.5
     assert scales[verdicts.index(FitVerdict.LOST)] == 1.0
+
+
+def test_homing_forgets_a_small_steady_error_and_moves_no_further_than_it_says():
+    faults = LaboratoryFaults(scale_sigma=0.0, shift_sigma=0.0, noise=0.002, outliers=0.0)
+    regressor = Uneven(truth, faults, index_of=read_index)
+    regressor.gain = 1.004
+    scales = {}
+    for homing in (0.0, 0.03):
+        config = AlignmentConfig(homing=homing, still_every=0)
+        session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+        index, steps = 0, []
+        for _ in range(80):
+            images = torch.stack([image(index + k) for k in range(session.next_group)])
+            index += len(images)
+            before = estimate.scale
+            estimate.align(session.push(images, config.overlap))
+            steps.append(abs(np.log(estimate.scale / before)))
+        scales[homing] = estimate.scale
+        assert max(steps) < 0.012
+    assert scales[0.0] > 1.15
+    assert scales[0.03] < 1.0 + 0.6 * (scales[0.0] - 1.0)
+
+
+def test_a_regressor_may_ask_for_homing_and_the_configuration_overrules_it():
+    spec = LaboratoryRegressor(truth, LaboratoryFaults()).spec
+    assert AlignmentConfig().for_regressor(spec).homing == 0.0
+    asking = dataclasses.replace(spec, homing=0.2)
+    assert AlignmentConfig().for_regressor(asking).homing == 0.2
+    assert AlignmentConfig(homing=0.0).for_regressor(asking).homing == 0.0
+
+
+def test_keyframes_take_the_place_of_homing():
+    held = AlignmentConfig(homing=0.5, keyframes=KeyframeConfig(every=10), still_every=0)
+    regressor = LaboratoryRegressor(truth, LaboratoryFaults(noise=0.0, outliers=0.0))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(held)
+    scales = []
+    for _ in range(6):
+        group = session.push(torch.zeros((session.next_group, 3, *SIZE)), held.overlap)
+        aligned = estimate.align(group)
+        scales.append(aligned.fit.scale / session.true_affine[0])
+    assert scales == pytest.approx([scales[0]] * 6, rel=1e-3)
 
 
 def recording_log(config: AlignmentConfig, frames: int = 81) -> np.ndarray:
@@ -247,7 +291,9 @@ def test_the_first_measurement_is_made_at_once_and_later_ones_push_by_push():
 
 
 @pytest.mark.parametrize(
-    "config", [AlignmentConfig(still_every=0), AlignmentConfig(method="dvd")], ids=["off", "dvd"]
+    "config",
+    [AlignmentConfig(still_every=0), AlignmentConfig(method="dvd")],
+    ids=["off", "dvd"],
 )
 def test_nothing_is_run_where_nothing_is_asked_for(config):
     regressor = LaboratoryRegressor(truth, LaboratoryFaults(), index_of=read_index)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.regressors.base import RegressorSpec
 from video_depth_ros.settings import group, parameter
 
 
@@ -166,6 +167,16 @@ class AlignmentConfig:
         high=10_000,
     )
 
+    homing: float = parameter(
+        -1.0,
+        "Share of the way back to the network's own affine frame that the running frame goes with "
+        "every group, where no keyframes hold it: so fast are errors of the chain forgotten. The "
+        "better a network's windows agree, the less is needed. 0: the chain alone; -1: what the "
+        "regressor asks for (nano 0.2, DVD 0).",
+        unit="1/group",
+        low=-1.0,
+        high=1.0,
+    )
     max_total_scale: float = parameter(
         20.0,
         "Largest factor between the running frame and the network's own, either way; beyond it "
@@ -193,6 +204,10 @@ class AlignmentConfig:
     )
 
     keyframes: KeyframeConfig = group(KeyframeConfig)
+
+    def for_regressor(self, spec: RegressorSpec) -> AlignmentConfig:
+        """With what is left to the regressor filled in."""
+        return replace(self, homing=spec.homing) if self.homing < 0.0 else self
 
     def __post_init__(self) -> None:
         if not self.floor < self.saturation:

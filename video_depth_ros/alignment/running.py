@@ -28,6 +28,7 @@ from video_depth_ros.alignment.verdicts import USABLE, AffineFit, FitLimits, Fit
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DisparityGroup
 
+_STEP = 0.1  # of the spread, most that homing moves the running frame at once
 _CUTS = frozenset({FitVerdict.INVERTED, FitVerdict.UNRELATED, FitVerdict.SCENE_CUT})
 
 
@@ -124,8 +125,25 @@ class RunningEstimate:
         disparity = group.disparity[group.overlap :] * fit.scale + fit.shift
         if self.config.method == "dvd":
             disparity = disparity.clamp_min_(0.0)
+        if self.config.homing > 0.0 and not self.config.keyframes.every:
+            self._go_home(grid[usable])
         spread = None if sigma is None else sigma_map(sigma, group.disparity[group.overlap :])
         return AlignedGroup(disparity, spread, fit, self._sequence, group)
+
+    def _go_home(self, values: np.ndarray) -> None:
+        """A small step towards the network's own frame, for the next group.
+
+        The chain is right over short times, what the network makes of each window by itself over
+        long ones. At home scale is 1 and shift 0.
+        """
+        if self.config.method != "robust" or values.size == 0:
+            return
+        low, high = np.quantile(values[:: max(1, values.size // 2048)], (0.1, 0.9))
+        away = max(abs((1.0 - self._scale) * end - self._shift) for end in (low, high))
+        unit = max(self._scale * float(high - low), 1e-9)
+        share = min(self.config.homing, _STEP * unit / max(away, 1e-12))
+        scale = self._scale**-share
+        self.correct(scale, (1.0 - share) * self._shift - scale * self._shift)
 
     def correct(self, scale: float, shift: float) -> None:
         """Move the running frame: what comes next is scale * X + shift of what it would have been.

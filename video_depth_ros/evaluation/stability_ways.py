@@ -148,7 +148,7 @@ class SideBySide:
         self._row_maps = RowMaps(replace(config.alignment, method="robust"), spec)
         self._ways = {
             name: _Aligned(each, regressor, self.size, self._row_maps)
-            for name, each in ways_to_align(config.alignment).items()
+            for name, each in ways_to_align(config.alignment.for_regressor(spec)).items()
         }
 
     def push(self, rgb: np.ndarray) -> list[Map]:

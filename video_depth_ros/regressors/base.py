@@ -29,6 +29,8 @@ class RegressorSpec:
         size_multiple: height and width must be multiples of this (DVD: 16).
         box: (height, width) that the resized image covers by default (DVD: 480, 640).
         max_overlap: most earlier frames a session can return again beside the newest group.
+        homing: share of the way per group that the stream should go back to the network's own
+            affine frame (``alignment.homing``): for a network whose windows agree badly.
     """
 
     name: str
@@ -38,6 +40,7 @@ class RegressorSpec:
     size_multiple: int
     box: tuple[int, int]
     max_overlap: int
+    homing: float = 0.0
 
 
 @runtime_checkable

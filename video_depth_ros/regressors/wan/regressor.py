@@ -16,6 +16,10 @@ from video_depth_ros.regressors.wan.vae import CausalVae
 MIN_TOKENS = 2  # rows and columns of tokens below which a picture carries no scene
 
 
+# measured with ``video_depth benchmark --stability``, see docs/alignment.md
+_HOMING = {"nano": 0.2}
+
+
 class WanRegressor:
     """Weights on a device; opens sessions that share them."""
 
@@ -46,6 +50,7 @@ class WanRegressor:
             size_multiple=config.spatial_stride * info.size.transformer.patch,
             box=info.box if box is None else box,
             max_overlap=options.max_overlap(self._stride),
+            homing=_HOMING.get(info.name, 0.0),
         )
 
     @property
