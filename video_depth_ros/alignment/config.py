@@ -185,7 +185,7 @@ class AlignmentConfig:
         high=1e6,
     )
     still_every: int = parameter(
-        100,
+        0,
         "Groups between two measurements of how the frames within a window differ in scale and "
         "shift, made by showing the network its newest image as a still video; each costs about "
         "as many more runs as a window has groups, plus four. 0: they are taken to be alike.",
