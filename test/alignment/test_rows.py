@@ -86,7 +86,7 @@ def run(config: AlignmentConfig, groups: int = 40, noise: float = 0.005) -> np.n
 
 def test_a_chain_of_uneven_windows_runs_away_and_level_ones_do_not():
     plain = run(AlignmentConfig(still_every=0))
-    level = run(AlignmentConfig())
+    level = run(AlignmentConfig(still_every=100))
     assert plain[-1] - plain[1] > 0.5  # 40 links of nearly 4 %
     assert np.abs(level[1:] - level[1]).max() < 0.08
 
@@ -151,9 +151,9 @@ def test_homing_forgets_a_small_steady_error_and_moves_no_further_than_it_says()
 
 def test_a_regressor_may_ask_for_homing_and_the_configuration_overrules_it():
     spec = LaboratoryRegressor(truth, LaboratoryFaults()).spec
-    assert AlignmentConfig().for_regressor(spec).homing == 0.0
+    assert AlignmentConfig(still_every=100).for_regressor(spec).homing == 0.0
     asking = dataclasses.replace(spec, homing=0.2)
-    assert AlignmentConfig().for_regressor(asking).homing == 0.2
+    assert AlignmentConfig(still_every=100).for_regressor(asking).homing == 0.2
     assert AlignmentConfig(homing=0.0).for_regressor(asking).homing == 0.0
 
 
@@ -180,7 +180,7 @@ def recording_log(config: AlignmentConfig, frames: int = 81) -> np.ndarray:
 
 def test_recordings_are_leveled_too():
     plain = recording_log(AlignmentConfig(still_every=0))
-    level = recording_log(AlignmentConfig())
+    level = recording_log(AlignmentConfig(still_every=100))
     assert len(level) == 81
     assert plain[-4] - plain[4] > 0.3
     assert np.abs(level[4:] - level[4]).max() < 0.06
@@ -202,7 +202,7 @@ def pipeline_log(frames: int = 61, **values) -> np.ndarray:
 
 def test_the_pipeline_levels_windows_live():
     plain = pipeline_log(**{"alignment.still_every": 0})
-    level = pipeline_log()
+    level = pipeline_log(**{"alignment.still_every": 100})
     assert len(level) == 61
     assert plain[-1] - plain[4] > 0.25
     assert np.abs(level[5:] - level[5]).max() < 0.06
@@ -216,7 +216,7 @@ def measured(regressor: LaboratoryRegressor, config: AlignmentConfig) -> RowMaps
 
 def test_maps_are_those_of_the_regressor():
     regressor = Uneven(truth, LaboratoryFaults(noise=0.0, outliers=0.0), index_of=read_index)
-    maps = measured(regressor, AlignmentConfig())
+    maps = measured(regressor, AlignmentConfig(still_every=100))
     found = maps.of(DisparityGroup(torch.zeros(12, *SIZE), 0, 4), number=50)
     assert found is not None
     gains = np.array([1.0] * 8 + [NEWEST] * 4)
@@ -251,7 +251,7 @@ def test_the_stream_does_not_notice():
 def test_mere_noise_changes_nothing():
     faults = LaboratoryFaults(noise=0.01, outliers=0.1)
     regressor = LaboratoryRegressor(truth, faults, index_of=read_index)
-    found = measured(regressor, AlignmentConfig()).of(
+    found = measured(regressor, AlignmentConfig(still_every=100)).of(
         DisparityGroup(torch.zeros(12, *SIZE), 0, 4), number=50
     )
     assert found is None
@@ -306,7 +306,7 @@ def test_nothing_is_run_where_nothing_is_asked_for(config):
 
 def test_a_flat_picture_tells_nothing():
     wall = LaboratoryRegressor(lambda _: torch.full(SIZE, 0.5), LaboratoryFaults(outliers=0.0))
-    maps = measured(wall, AlignmentConfig())
+    maps = measured(wall, AlignmentConfig(still_every=100))
     assert maps.of(DisparityGroup(torch.zeros(12, *SIZE), 0, 4), 50) is None
 
 
@@ -314,7 +314,7 @@ def test_a_failing_network_leaves_the_stream_as_it_was():
     regressor = LaboratoryRegressor(truth, LaboratoryFaults(), index_of=read_index)
     session = regressor.open(*SIZE)
     session.push(image(0)[None], 0)
-    maps = RowMaps(AlignmentConfig(), regressor.spec)
+    maps = RowMaps(AlignmentConfig(still_every=100), regressor.spec)
     with pytest.raises(RegressorError):
         maps.observe(session, torch.zeros(3, 8, 8))
     assert session.next_group == 4
