@@ -71,5 +71,6 @@ def test_joint_solve_holds_a_few_numbers_per_window_and_no_pixels(capsys):
     args = argparse.Namespace(frames=600, world="boxes", memory=True)
     assert benchmark_alignment.run(args) == 0
     out = capsys.readouterr().out
-    growth = float(re.search(r"([-0-9]+) KiB", out)[1])
-    assert growth < 900.0
+    said = re.search(r"([-0-9]+) KiB", out)
+    assert said is not None, out
+    assert float(said[1]) < 900.0

@@ -37,8 +37,8 @@ class WanSession:
 
     Every push encodes the new frames (or, ``anew``, the window's), runs the transformer on the
     window (whole, or in cached mode its newest latents) and decodes the newest frames with the
-    overlap. A push is a pure step from one :class:`StreamState` to the next, so a preview is a step whose new state is
-    let go, a snapshot is the state itself.
+    overlap. A push is a pure step from one :class:`StreamState` to the next, so a preview is a
+    step whose new state is let go, a snapshot is the state itself.
     """
 
     def __init__(
