@@ -58,10 +58,11 @@ def test_folding_and_one_channel_are_exact(model):
         torch.testing.assert_close(frames[:, 0] * 0.5 + 0.5, expected, rtol=0, atol=2e-5)
 
 
-def test_a_session_on_the_exported_file_repeats_the_training_graph(model, tmp_path):
+@pytest.mark.parametrize("start", ["image", "anew"])
+def test_a_session_on_the_exported_file_repeats_the_training_graph(model, tmp_path, start):
     path = tmp_path / "tiny.safetensors"
     _export(model, path)
-    regressor = load(RegressorConfig(weights=str(path), device="cpu"))
+    regressor = load(RegressorConfig(weights=str(path), device="cpu", window_start=start))
     assert (regressor.spec.licence, regressor.spec.box) == ("Apache-2.0", (32, 48))
     session = regressor.open(32, 48)
     rgb = _clip(13)
@@ -70,9 +71,11 @@ def test_a_session_on_the_exported_file_repeats_the_training_graph(model, tmp_pa
         pushed.append(session.push(rgb[0].transpose(0, 1)[start : start + 4], 0))
     with torch.no_grad():
         # 9 frames fill the window of 3 latents from the start of the stream; the next push sees
-        # the window that starts by the image latent of frame 4
+        # the window that starts by the image latent of frame 4: its later latents are those of the
+        # running stream, or the window is a clip of its own
         filled = model(rgb[:, :, :9]).clamp(0, 1)[0]
-        slid = model(rgb, first_group=1).clamp(0, 1)[0]
+        whole = model(rgb[:, :, 4:]) if start == "anew" else model(rgb, first_group=1)
+        slid = whole.clamp(0, 1)[0]
     assert filled.shape[0] == slid.shape[0] == 9
     for group, expected in ((pushed[2], filled), (pushed[3], slid)):
         torch.testing.assert_close(group.disparity[-4:], expected[-4:], rtol=0, atol=2e-5)
