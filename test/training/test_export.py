@@ -67,8 +67,8 @@ def test_a_session_on_the_exported_file_repeats_the_training_graph(model, tmp_pa
     session = regressor.open(32, 48)
     rgb = _clip(13)
     pushed = [session.push(rgb[0].transpose(0, 1)[:1], 0)]
-    for start in (1, 5, 9):
-        pushed.append(session.push(rgb[0].transpose(0, 1)[start : start + 4], 0))
+    for frame in (1, 5, 9):
+        pushed.append(session.push(rgb[0].transpose(0, 1)[frame : frame + 4], 0))
     with torch.no_grad():
         # 9 frames fill the window of 3 latents from the start of the stream; the next push sees
         # the window that starts by the image latent of frame 4: its later latents are those of the
