@@ -45,7 +45,7 @@ def test_cache_keeps_sky_unknown_and_depth(tmp_path):
     read = load_clip(tmp_path / "clip_000000.npz").depth
     np.testing.assert_allclose(read[0, 0, :2], depth[0, 0, :2], rtol=1e-3)
     assert np.isposinf(read[0, 0, 2]) and np.isnan(read[0, 0, 3])
-    assert not list(tmp_path.glob("*.tmp"))
+    assert [path.name for path in tmp_path.iterdir()] == ["clip_000000.npz"]
 
 
 def test_cache_renders_once(tmp_path):

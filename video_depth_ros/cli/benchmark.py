@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from video_depth_ros.cli import benchmark_metric, benchmark_stability
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.files import write_text
 
 if TYPE_CHECKING:
     from video_depth_ros.regressors.wan.regressor import WanRegressor
@@ -137,9 +138,7 @@ def run(args: argparse.Namespace) -> int:
         rows = _regressor_rows(args)
         _print_table(rows, machine)
     if args.json:
-        part = args.json.with_name(args.json.name + ".part")
-        part.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-        part.replace(args.json)
+        write_text(args.json, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     return 0
 
 

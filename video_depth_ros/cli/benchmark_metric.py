@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from video_depth_ros.files import write_text
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this part of ``benchmark``; what they may be is checked when it runs."""
@@ -79,18 +81,13 @@ def run(args: argparse.Namespace, machine: str) -> int:
     if args.plot and outcome.curves:
         plot(outcome.curves, args.plot)
     if args.json:
-        _write_json({"machine": machine, "set": args.assignments, **outcome.row()}, args.json)
+        row = {"machine": machine, "set": args.assignments, **outcome.row()}
+        write_text(args.json, json.dumps(_plain(row), indent=2, allow_nan=False) + "\n")
     return 0
 
 
-def _write_json(outcome: dict[str, Any], path: Path) -> None:
-    """Write beside and rename; what is not a number is null."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_plain(outcome), indent=2, allow_nan=False) + "\n")
-    part.replace(path)
-
-
 def _plain(value: Any) -> Any:
+    """The same with null where a number is not finite, which JSON cannot say."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.files import write_bytes
 
 if TYPE_CHECKING:  # torch and what needs it come when it runs: --help shall be quick
     from video_depth_ros.evaluation.stability import StabilityResult, WayResult
@@ -149,12 +150,9 @@ def _figures(way: WayResult) -> dict[str, Any]:
 def _draw(result: StabilityResult, folder: Path) -> Path:
     from video_depth_ros.evaluation.profiles import draw_profiles
 
-    folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9]+", "_", Path(result.video).stem).strip("_").lower()
     path = folder / f"{name}_profile.png"
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(draw_profiles(result))
-    part.replace(path)
+    write_bytes(path, draw_profiles(result))
     return path
 
 

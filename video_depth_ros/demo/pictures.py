@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from video_depth_ros.errors import RecordingError
+from video_depth_ros.files import write_bytes
 
 NEAR, FAR = 2.0, 98.0  # percentiles of the colour range
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -112,9 +113,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise RecordingError(f"OpenCV cannot encode {path}")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(path)
+    write_bytes(path, data.tobytes())
 
 
 def write_ply(path: Path, points: np.ndarray, rgb: np.ndarray) -> None:
@@ -138,6 +137,4 @@ def write_ply(path: Path, points: np.ndarray, rgb: np.ndarray) -> None:
             "end_header\n",
         ]
     )
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(header.encode() + table.tobytes())
-    partial.replace(path)
+    write_bytes(path, header.encode() + table.tobytes())

@@ -16,6 +16,7 @@ from video_depth_ros.demo import pictures
 from video_depth_ros.demo.matching import MatchedFrame, matched_frames
 from video_depth_ros.demo.measure import Accuracy, timing
 from video_depth_ros.evaluation.metrics import resize_to
+from video_depth_ros.files import write_text
 from video_depth_ros.point_cloud import CLOUD_POINT_STEP
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def make_report(
         "metric_frames_out": len(run.arrivals["/depth/image"]),
         "truth": parts.ground_truth_depth,
     }
-    partial = folder / ".summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(folder / "summary.json")
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
 

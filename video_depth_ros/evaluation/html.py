@@ -9,8 +9,9 @@ from pathlib import Path
 
 from video_depth_ros.evaluation import plots
 from video_depth_ros.evaluation.metrics import HIGHER_IS_BETTER
-from video_depth_ros.evaluation.report import Evaluation, write_text
+from video_depth_ros.evaluation.report import Evaluation
 from video_depth_ros.evaluation.runner import PIPELINE, VideoResult
+from video_depth_ros.files import write_text
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1250px; margin: 2em auto; color: #222;

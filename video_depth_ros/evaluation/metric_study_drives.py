@@ -15,6 +15,7 @@ from video_depth_ros.bags.formats.base import Scan
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.evaluation.metric_study import Drive
+from video_depth_ros.files import replacing
 from video_depth_ros.poses import inverse
 from video_depth_ros.simulation import imu as inertial
 from video_depth_ros.simulation import lidar as laser
@@ -117,10 +118,8 @@ def _with_motion(
 def _save(drive: Drive, file: Path) -> None:
     """Write beside and rename."""
     camera, scans = drive.camera, drive.scans
-    part = file.with_name(file.name + ".part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as handle:
+        with replacing(file) as beside, beside.open("wb") as handle:
             np.savez_compressed(
                 handle,
                 name=drive.name,
@@ -134,7 +133,6 @@ def _save(drive: Drive, file: Path) -> None:
                 T_camera_base=drive.T_camera_base,
                 moved=drive.moved, excitation=drive.excitation,
             )  # fmt: skip
-        part.replace(file)
     except OSError as error:
         raise RecordingError(f"cannot keep the drive in {file}: {error}") from error
 

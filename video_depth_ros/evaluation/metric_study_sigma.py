@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from video_depth_ros.files import write_bytes
+
 LEVELS = tuple(0.25 * k for k in range(1, 13))  # k of "within k sigma"
 _COLOURS = ("#1f5fa8", "#d9822b", "#5a9a4a", "#8a4fa0", "#a83232", "#4a9a9a")
 
@@ -80,6 +82,4 @@ def plot(curves: dict[str, SigmaCurve], path: Path) -> None:
     axis.legend(fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)
+    write_bytes(path, buffer.getvalue())

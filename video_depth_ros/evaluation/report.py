@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from video_depth_ros import __version__
-from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation.metrics import mean_of_videos
 from video_depth_ros.evaluation.runner import VideoResult
+from video_depth_ros.files import write_text
 
 
 @dataclass
@@ -61,21 +60,3 @@ class Evaluation:
     def write_json(self, path: Path) -> None:
         """Write :meth:`as_dict`, beside first and then renamed."""
         write_text(path, json.dumps(self.as_dict(), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error}; name another file") from error

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.errors import ConfigError, VideoDepthError
+from video_depth_ros.files import write_text
 from video_depth_ros.settings import replace_flat
 from video_depth_ros.training import checkpoint
 from video_depth_ros.training.ablation_measures import (
@@ -153,8 +153,8 @@ class Ablation:
                 figures.setdefault(variant.title, []).append(found)
                 text = table(figures, references)
                 result = {"variants": figures, "references": references}
-                _write(self.out / RESULTS, json.dumps(result, indent=1) + "\n")
-                _write(self.out / TABLE, text)
+                write_text(self.out / RESULTS, json.dumps(result, indent=1) + "\n")
+                write_text(self.out / TABLE, text)
         return text
 
     def shared_vae(self, say: Say) -> DepthModel:
@@ -191,7 +191,7 @@ class Ablation:
         with average.applied(model):
             figures = self._measured(partial(predicted, model))
         figures["cpu_seconds"] = time.process_time() - started
-        _write(path, json.dumps({"settings": settings, "figures": figures}, indent=1) + "\n")
+        write_text(path, json.dumps({"settings": settings, "figures": figures}, indent=1) + "\n")
         say(f"{name}: " + json.dumps({key: round(value, 4) for key, value in figures.items()}))
         return figures
 
@@ -244,12 +244,6 @@ def _report(say: Say, config: TrainConfig, name: str, step: float, loss: float) 
 def _require(same: bool, place: Path) -> None:
     if not same:
         raise ConfigError(f"{place} holds results of other settings; name another --out folder")
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:

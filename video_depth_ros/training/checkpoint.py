@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from video_depth_ros.errors import CheckpointError, ConfigError
+from video_depth_ros.files import replacing
 from video_depth_ros.settings import flatten_tree, replace_flat
 from video_depth_ros.training.config import TrainConfig
 
@@ -33,10 +33,8 @@ class Snapshot(NamedTuple):
 
 def save(path: Path, snapshot: Snapshot) -> None:
     """Write beside and rename, so that a kill leaves the last checkpoint whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(snapshot._asdict(), beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        torch.save(snapshot._asdict(), beside)
 
 
 def load(path: Path) -> Snapshot:

@@ -8,7 +8,6 @@ number of worker processes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from video_depth_ros.errors import InputError
+from video_depth_ros.files import replacing
 
 
 class Clip(NamedTuple):
@@ -108,13 +108,10 @@ class CachedClips:
 
 def save_clip(path: Path, clip: Clip) -> None:
     """Write a clip to a file; sky is stored as disparity 0, unknown as NaN."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with np.errstate(divide="ignore", over="ignore"):
         disparity = (1.0 / clip.depth).astype(np.float16)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    with beside.open("wb") as file:
+    with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, rgb=clip.rgb, disparity=disparity)
-    beside.replace(path)
 
 
 def load_clip(path: Path) -> Clip:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from video_depth_ros.files import replacing
 
 CURVE = "loss.png"
 LOG = "log.jsonl"
@@ -16,9 +17,8 @@ LOG = "log.jsonl"
 
 def write_log(path: Path, history: Sequence[dict[str, float]]) -> None:
     """One JSON object per step, written beside and renamed."""
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]], title: str) -> None:
@@ -47,9 +47,8 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]], title: str) -> 
     figures.grid(alpha=0.3)
     if names:
         figures.legend()
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    figure.savefig(beside, format="png", dpi=120)
-    beside.replace(path)
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=120)
 
 
 def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:

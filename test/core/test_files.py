@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.files import replacing, write_bytes, write_text
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "new" / "figures.json"
+    write_text(path, "old")
+    with replacing(path) as beside:
+        beside.write_text("half")
+        assert path.read_text() == "old"
+        assert beside.suffix == ".json"
+    assert path.read_text() == "half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "figures.json"
+    write_text(path, "ä old")
+    with pytest.raises(KeyError), replacing(path) as beside:
+        beside.write_text("half")
+        raise KeyError
+    assert path.read_text(encoding="utf-8") == "ä old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "inside.json", tmp_path):
+        with pytest.raises(ConfigError, match=f"cannot write {path}: .*name another file"):
+            write_bytes(path, b"")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
