@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from video_depth_ros.cli import benchmark_metric, benchmark_stability
+from video_depth_ros.cli import benchmark_metric, benchmark_pipeline, benchmark_stability
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.files import write_text
 
@@ -26,6 +26,7 @@ worked examples:
   video_depth benchmark --regressor dvd --random-weights --device cuda --json table.json \\
       --size 240x320 320x448 480x640 --window 5 9 13 --mode exact cached
   video_depth benchmark --fidelity --window 5             what the fast modes change
+  video_depth benchmark --pipeline --threads 2            frames/s with alignment, scale and LiDAR
   video_depth benchmark --alignment                       drift and seams of the alignment alone
   video_depth benchmark --stability lobby.mp4             flicker and drift of a still camera
   video_depth benchmark --metric simulated --regressor laboratory --cache drives
@@ -87,6 +88,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "drive (needs real weights to mean anything)",
     )
     parser.add_argument(
+        "--pipeline",
+        action="store_true",
+        help="instead, time the whole pipeline on a simulated robot with camera and LiDAR, and "
+        "the network's share; --size is the camera's, --pushes the timed groups",
+    )
+    parser.add_argument(
         "--alignment",
         action="store_true",
         help="instead, measure what the alignment of windows alone loses and costs, with truth in "
@@ -96,7 +103,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--frames", type=int, help="--alignment: length of the stream (default: 5000)"
     )
     parser.add_argument(
-        "--world", default="room", help="--alignment: room, corridor, street, clutter or boxes"
+        "--world",
+        default="room",
+        help="--pipeline, --alignment: room, corridor, street, clutter; --alignment: boxes, too",
     )
     parser.add_argument(
         "--memory",
@@ -131,6 +140,9 @@ def run(args: argparse.Namespace) -> int:
     if args.stability is not None:
         regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
         rows = benchmark_stability.run(args, regressor)
+    elif args.pipeline:
+        regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
+        rows = benchmark_pipeline.run(args, regressor, machine)
     elif args.fidelity:
         rows = _fidelity_rows(args)
         _print_fidelity(rows, machine)

@@ -87,8 +87,8 @@ def run_drive(
     result = DriveResult(drive.name, source, local, drive.moved, drive.excitation)
     index = {int(stamp): k for k, stamp in enumerate(drive.stamps_ns)}
     judged = _judged(drive, source)
-    whole = _whole_groups(len(drive.stamps_ns), regressor)
-    for estimate in _replay(drive, pipeline, source, whole):
+    whole = whole_groups(len(drive.stamps_ns), regressor)
+    for estimate in replay(drive, pipeline, source, whole):
         k = index[estimate.stamp_ns]
         result.frames += 1
         if estimate.scale.state is ScaleState.METRIC:
@@ -102,13 +102,13 @@ def run_drive(
     return result
 
 
-def _whole_groups(frames: int, regressor: Regressor) -> int:
+def whole_groups(frames: int, regressor: Regressor) -> int:
     """Frames of the whole groups: a partial one would need to be padded."""
     spec = regressor.spec
     return spec.first_group + (frames - spec.first_group) // spec.group * spec.group
 
 
-def _replay(
+def replay(
     drive: Drive, pipeline: DepthPipeline, source: str, frames: int
 ) -> Iterator[DepthEstimate]:
     """Feed the measurements of one source and the images in the order of their arrival."""
