@@ -65,9 +65,11 @@ class LiveRun:
                 counted[reason] = int(value)
         if "images" in values:
             counted["never_arrived"] = len(self.departures) - int(values["images"])
-        lost = len(self.departures) - len(self.arrivals["/depth/disparity"])
+        arrived = len(self.arrivals["/depth/disparity"])
+        estimated = max(arrived, int(self._status("inference").get("estimates", 0)))
+        counted["lost_after_publishing"] = estimated - arrived
         # a reset, or the end of the recording, cuts a group short
-        counted["group_cut_short"] = lost - sum(counted.values())
+        counted["group_cut_short"] = len(self.departures) - arrived - sum(counted.values())
         return {reason: number for reason, number in counted.items() if number > 0}
 
     def scale_state(self) -> str:

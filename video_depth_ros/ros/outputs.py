@@ -31,9 +31,11 @@ RELATIVE = {"depth/disparity": Image, "depth/image_color": Image}
 
 
 def output_qos() -> QoSProfile:
-    """Reliable, because a best-effort publisher is invisible to reliable subscribers. A new object
-    for every publisher: rclpy writes the overrides of one topic into it."""
-    return QoSProfile(depth=2, reliability=QoSReliabilityPolicy.RELIABLE)
+    """Reliable, because a best-effort publisher is invisible to reliable subscribers, and deep
+    enough for two groups of four frames, which come at once: what is overwritten before a
+    subscriber has it is lost to it. A new object for every publisher: rclpy writes the overrides
+    of one topic into it."""
+    return QoSProfile(depth=8, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
 class Outputs:
