@@ -138,3 +138,23 @@ def test_reasons() -> None:
     assert _fit(d, 1.1 - d).verdict is Verdict.INVERTED
     unrelated = _fit(d, np.exp(rng.uniform(-4.0, 0.0, 200))).verdict
     assert unrelated in (Verdict.OUTLIERS, Verdict.UNRELATED, Verdict.INVERTED)
+
+
+def test_errors_alike_average_over_the_parts_of_the_view_that_are_seen() -> None:
+    rng = np.random.default_rng(2)
+    d = rng.uniform(0.1, 1.0, 2000)
+    q = (A * d + B) * np.exp(rng.normal(0.0, 0.2, d.size))
+    narrow, wide = (fit_scale(d, q, np.full(d.size, 1e-4), CONFIG, parts=n) for n in (2.0, 8.0))
+    assert narrow.slope == wide.slope
+    assert narrow.sigma_level == pytest.approx(2.0 * wide.sigma_level, rel=0.05)
+    assert narrow.sigma_level == pytest.approx(0.2 / 2.0**0.5 * narrow.level, rel=0.1)
+
+
+@pytest.mark.parametrize("network", [0.0, 0.1])
+def test_roughness_is_the_disparity_s_own(network: float) -> None:
+    rng = np.random.default_rng(3)
+    d = rng.uniform(0.1, 1.0, 2000)
+    true = A * d + B
+    noise = network * rng.normal(size=d.size) + 0.05 * rng.normal(size=d.size)
+    fit = fit_scale(d, true * np.exp(noise), 0.05 * true, CONFIG)
+    assert fit.roughness == pytest.approx(network, abs=0.02)

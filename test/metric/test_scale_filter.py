@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from video_depth_ros.metric.config import FilterConfig
-from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.fit import PARTS, ScaleFit
 from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.scale_filter import ScaleFilter
 
@@ -105,3 +106,29 @@ def test_restart(carry: bool) -> None:
     assert f.known is carry
     f.update(_fit(0.5, 0.02))
     assert f.a == pytest.approx(0.5, rel=0.02)
+
+
+def test_while_a_contradiction_is_open_either_map_is_within_a_deviation() -> None:
+    f = ScaleFilter(FilterConfig())
+    for _ in range(10):
+        f.update(_fit(0.6, 0.05))
+    sure = f.relative_sigma(0.5)
+    assert f.update(_fit(0.8, 0.05)) is Verdict.GATED and f.disputed
+    apart = 0.2 * 0.5 / (0.6 * 0.5 + 0.05)
+    assert f.relative_sigma(0.5) == pytest.approx(math.hypot(apart, sure), rel=0.05)
+    assert f.update(_fit(0.6, 0.05)) is Verdict.ACCEPTED and not f.disputed
+    assert f.relative_sigma(0.5) <= sure
+    assert f.update(_level(0.8, 0.05, 0.5)) is Verdict.GATED
+    assert f.relative_sigma(0.5) == pytest.approx(math.hypot(apart, sure), rel=0.05)
+
+
+def test_the_map_of_a_rough_network_wanders() -> None:
+    """As far in the time that errors last as they make a frame's map differ from the mean."""
+    config = FilterConfig(process_scale=0.0, process_shift=0.0, correlation=0.5)
+    for roughness in (0.0, 0.1, 0.3):
+        f = ScaleFilter(config)
+        f.update(dataclasses.replace(_fit(0.6, 0.05), roughness=roughness))
+        before = f.covariance[0, 0]
+        f.predict(0.5)
+        wandered = math.sqrt(f.covariance[0, 0] - before) / f.a
+        assert wandered == pytest.approx(roughness / math.sqrt(PARTS), abs=1e-9)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,12 @@ import torch
 from video_depth_ros.errors import ConfigError, InputError
 from video_depth_ros.frames import MetricScale, ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
+from video_depth_ros.metric.anchors import View
+from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.fusion import Fusion, covered_parts
 from video_depth_ros.metric.poses import rotation
+from video_depth_ros.metric.publication import Publication
+from video_depth_ros.metric.scale_filter import ScaleFilter
 from video_depth_ros.settings import leaves, replace_flat
 
 from .scenes import HEIGHT, WIDTH, A, B, Scene, make_scene
@@ -132,6 +138,61 @@ def test_small_changes_follow_at_the_slew_rate(scene: Scene) -> None:
     assert after[-1].covariance[0, 0] > (A / 0.96 - after[-1].a) ** 2 * 0.5
 
 
+def _published(
+    shift: float, new: tuple[float, float], doubt: float, seconds: float
+) -> MetricScale:
+    """A published map a = 0.5, b = shift, then ``seconds`` later a filter that says ``new``."""
+    publication = Publication(replace_flat(ScaleConfig(), {"slew": 0.05}))
+    view = View(0, np.linspace(0.0, 1.0, 100, dtype=np.float32).reshape(10, 10), None)
+    scales = []
+    for a, b in ((0.5, shift), new):
+        estimate = ScaleFilter(ScaleConfig().filter)
+        level = 0.5 * a + b
+        estimate.update(
+            ScaleFit(Verdict.ACCEPTED, a, level, 0.5, doubt * level, doubt * a), sure=True
+        )
+        scales.append(publication.publish(estimate, view, 0, seconds, jumped=False))
+    assert scales[0].a == 0.5
+    return scales[1]
+
+
+def test_the_slew_limit_is_one_of_depth() -> None:
+    """A shift near zero may change, however large its change is relative to itself."""
+    d = np.array([0.5, 0.95])
+    before = 0.5 * d + 0.001
+    scale = _published(0.001, (0.48, 0.011), 0.01, 1.0)
+    assert (scale.a, scale.b) == pytest.approx((0.48, 0.011))
+    held = _published(0.001, (0.7, 0.001), 0.01, 1.0)
+    change = np.max(np.abs((held.a * d + held.b) / before - 1.0))
+    assert change == pytest.approx(0.05)
+    assert held.covariance[0, 0] > (0.7 - held.a) ** 2
+
+
+def test_while_unsure_the_published_scale_follows_faster() -> None:
+    sure, unsure = (_published(0.001, (0.7, 0.001), doubt, 1.0) for doubt in (0.02, 0.1))
+    assert sure.a == pytest.approx(0.525, rel=1e-3)
+    assert 0.545 < unsure.a < 0.58
+
+
+def test_what_lies_behind_infinity_within_the_map_s_deviation_is_no_contradiction() -> None:
+    disparity = np.linspace(0.0, 1.0, 10_000, dtype=np.float32).reshape(100, 100)
+    view = View(0, disparity, None)
+    fusion = Fusion(ScaleConfig())
+    fit = ScaleFit(Verdict.ACCEPTED, 1.0, 0.2, 0.6, 0.005, 0.02, n=100, residual=0.02)
+    assert fusion.take("lidar", view, fit) is Verdict.NON_POSITIVE
+    rough = dataclasses.replace(fit, sigma_level=0.06, sigma_slope=0.6, residual=0.3)
+    assert fusion.take("lidar", view, rough) is Verdict.ACCEPTED
+
+
+def test_parts_of_the_view() -> None:
+    v, u = np.mgrid[0:144, 0:192]
+    every = np.column_stack([u.ravel(), v.ravel()])
+    assert covered_parts(every, (144, 192)) == pytest.approx(12.0)
+    assert covered_parts(every[v.ravel() < 48], (144, 192)) == pytest.approx(4.0)
+    assert covered_parts(every[:1], (144, 192)) == 1.0
+    assert covered_parts(np.array([[-0.5, 143.6], [191.6, -0.4]]), (144, 192)) == 2.0
+
+
 def test_the_depth_range_is_kept(scene: Scene) -> None:
     scaler = _scaler(min_depth=3.0, max_depth=10.0)
     depth, _ = scaler.depth(scene.tensor, _step(scaler, scene, 0))
@@ -143,11 +204,35 @@ def test_the_depth_range_is_kept(scene: Scene) -> None:
 def test_disagreement_of_windows_widens_sigma(scene: Scene) -> None:
     scaler = _scaler()
     scale = _step(scaler, scene, 0)
-    depth, narrow = scaler.depth(scene.tensor, scale)
+    depth, _ = scaler.depth(scene.tensor, scale)
     _, wide = scaler.depth(scene.tensor, scale, torch.full_like(scene.tensor, 0.1))
     known = ~depth.isnan()
-    expected = (narrow**2 + (scale.a * 0.1 * depth**2) ** 2).sqrt()
-    torch.testing.assert_close(wide[known], expected[known], rtol=1e-3, atol=1e-4)
+    expected = scale.a * 0.1 * depth**2
+    torch.testing.assert_close(wide[known], expected[known], rtol=0.1, atol=1e-3)
+
+
+def test_what_the_residual_shows_is_not_counted_twice() -> None:
+    rough, scaler = make_scene(1, error=0.12), _scaler(local__enabled=False)
+    scale = _step(scaler, rough, 0)
+    depth, alone = scaler.depth(rough.tensor, scale)
+    _, both = scaler.depth(rough.tensor, scale, (0.04 / scale.a) / depth)  # 4 % beside some 8 %
+    known = ~depth.isnan()
+    wider = both[known] / alone[known] - 1.0
+    assert (wider < 1e-3).float().mean() > 0.8 and wider.min() > -1e-5
+
+
+def test_beside_a_step_sigma_covers_both_sides(scene: Scene) -> None:
+    scaler = _scaler(local__enabled=False)
+    scale = _step(scaler, scene, 0)
+    stepped = scene.tensor.clone()
+    stepped[:, 160:] *= 0.5
+    depth, sigma = scaler.depth(stepped, scale)
+    _, before = scaler.depth(scene.tensor, scale)
+    q = 1.0 / depth
+    step = (q[:, 160] - q[:, 159]).abs() * depth[:, 159] ** 2
+    assert (sigma[:, 159] >= 0.99 * step / 12**0.5).all()
+    assert (step > 5.0 * before[:, 159]).any()
+    torch.testing.assert_close(sigma[:, :158], before[:, :158])
 
 
 def test_motion_between_scan_and_frame_is_compensated() -> None:

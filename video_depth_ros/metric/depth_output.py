@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metric depth of a frame and its standard deviation, under the published scale."""
+"""Metric depth of a frame and its standard deviation, under the published scale.
+
+The anchors' residual shows all errors together, those of the map and of the windows too, but only
+where anchors are. What the covariance of (a, b) and the windows' disagreement say reaches farther,
+but knows nothing of the network's own errors. Neither is part of the other: the larger one counts.
+Anchors keep away from edges, where a pixel may belong to either side: that is added, the variance
+of a uniform law over the step, step^2 / 12.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +77,8 @@ class DepthOutput:
             self.local = fit_local(uv, fitted, measured, weight, size, self.config.local)
         self._spread.add(fitted, measured / fitted)
         if self.local is not None:
-            self._local_spread.add(fitted, np.exp(self.local.errors))
+            left_out = np.isfinite(self.local.errors)
+            self._local_spread.add(fitted[left_out], np.exp(self.local.errors[left_out]))
 
     def depth(
         self, disparity: Tensor, scale: MetricScale, sigma_disparity: Tensor | None = None
@@ -99,8 +107,21 @@ class DepthOutput:
             relative2 = near * self._local_spread.at(q) ** 2 + (1.0 - near) * relative2
         C = scale.covariance
         variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
-        variance = variance.clamp_min(0.0) + relative2 * q * q
         if sigma_disparity is not None:
             variance = variance + (scale.a * sigma_disparity) ** 2
+        variance = torch.maximum(variance, relative2 * q * q) + _step2(q) / 12.0
         depth = 1.0 / q
         return depth, variance.sqrt() * depth * depth
+
+
+def _step2(image: Tensor) -> Tensor:
+    """Square of the largest step from each pixel [h, w] to its four neighbours; beside NaN 0."""
+    step2 = torch.zeros_like(image)
+    for one, other in (
+        ((slice(1, None),), (slice(None, -1),)),
+        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
+    ):
+        between = torch.nan_to_num((image[one] - image[other]).square_())
+        torch.maximum(step2[one], between, out=step2[one])
+        torch.maximum(step2[other], between, out=step2[other])
+    return step2

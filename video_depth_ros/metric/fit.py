@@ -26,9 +26,7 @@ _INLIER = 2.5
 # A map that explains less than this share of the measured relief is a line through outliers that
 # all read one distance.
 _MIN_RELIEF = 0.1
-# Errors of a network are alike over large parts of the view: a residual averages out no better
-# than over this many independent parts.
-_PARTS = 10
+PARTS = 10.0  # of a view, over which a network's errors are alike within, independent between
 _SURE = 0.8  # share of inliers beyond which the rest are strays
 # The expected map is taken when its score is within this factor of the best.
 _PREFER_PRIOR = 1.5
@@ -46,6 +44,8 @@ class ScaleFit:
         n: anchors given.
         inlier_share: share of them that agree.
         residual: median |relative residual of inverse depth|.
+        roughness: relative standard deviation of the disparity's own errors: the residual less
+            the sensor's noise; NaN where unknown.
         inliers: bool [n].
     """
 
@@ -59,6 +59,7 @@ class ScaleFit:
     n: int = 0
     inlier_share: float = 0.0
     residual: float = math.nan
+    roughness: float = math.nan
     inliers: np.ndarray | None = None
 
     @property
@@ -74,6 +75,7 @@ def fit_scale(
     config: FitConfig,
     prior: tuple[float, float] | None = None,
     common: float = 0.0,
+    parts: float = PARTS,
 ) -> ScaleFit:
     """Fit the anchors of one frame.
 
@@ -83,6 +85,8 @@ def fit_scale(
         prior: expected (a, b): one more hypothesis, preferred among about equally good ones, and
             the slope assumed where only the level can be seen.
         common: relative standard deviation common to all anchors.
+        parts: of the view that the anchors speak for. A network's errors are alike within a
+            part, so that however many anchors average out no better than over so many.
 
     Returns:
         The fit; see :class:`ScaleFit` for what each verdict leaves usable.
@@ -98,6 +102,7 @@ def fit_scale(
     typical_slope = spread_q / spread_d if spread_d > 0.0 else 0.0
     fixed = sigma[order] ** 2 + (config.disparity_error * typical_slope * spread_d) ** 2
     noise = np.sqrt(fixed + (config.relative_error * q) ** 2)
+    sensor = float(np.median(sigma / np.abs(inverse_depth)))  # relative noise
     centred_prior = None if prior is None else (prior[0], prior[1] + prior[0] * middle)
     start = None
     if n >= config.min_points and spread_d > 0.0:
@@ -105,7 +110,7 @@ def fit_scale(
     if start is None:
         if centred_prior is None:
             return ScaleFit(Verdict.OUTLIERS, n=n)
-        return _level(d, q, noise, order, middle, centred_prior[0], config, common)
+        return _level(d, q, noise, order, middle, centred_prior[0], config, common, parts, sensor)
     fit = _tukey(d, q, fixed, config.relative_error, start)
     if fit is None:
         return ScaleFit(Verdict.OUTLIERS, n=n)
@@ -129,20 +134,25 @@ def fit_scale(
     flat = low > 0.0 and high < config.min_spread * low
     if flat or sigma_slope > config.max_slope_sigma * abs(slope):
         assumed = max(slope, 0.0) if centred_prior is None else centred_prior[0]
-        return _level(d, q, noise, order, middle, assumed, config, common)
+        return _level(d, q, noise, order, middle, assumed, config, common, parts, sensor)
     if slope <= 0.0:
         return ScaleFit(Verdict.INVERTED, n=n, inlier_share=share, residual=relative)
     back = np.empty(n, dtype=bool)
     back[order] = inliers
     # where hardly more than half agree, the other half may be right
     doubt = 1.0 / max(2.0 * share - 1.0, 0.05) if share < _SURE else 1.0
-    alike = _MAD * relative / math.sqrt(_PARTS)
+    alike = _MAD * relative / math.sqrt(parts)
     sigma_level = math.hypot(doubt * sigma_level, alike * level)
     sigma_slope = math.hypot(doubt * sigma_slope, alike * slope)
     return ScaleFit(
         Verdict.ACCEPTED, slope, level, centre + middle, sigma_level, sigma_slope, common,
-        n, share, relative, back,
+        n, share, relative, _roughness(relative, sensor), back,
     )  # fmt: skip
+
+
+def _roughness(residual: float, sensor: float) -> float:
+    """What of a median relative residual is not the sensor's noise, as a standard deviation."""
+    return math.sqrt(max((_MAD * residual) ** 2 - sensor**2, 0.0))
 
 
 def _lmeds(
@@ -219,6 +229,8 @@ def _level(
     slope: float,
     config: FitConfig,
     common: float,
+    parts: float,
+    sensor: float,
 ) -> ScaleFit:
     """The level at the anchors' median disparity, for an assumed slope."""
     rest = q - slope * d
@@ -236,7 +248,7 @@ def _level(
     residual = float(np.median(np.abs(rest - level + slope * centre) / np.abs(q)))
     sigma = math.hypot(
         scale * math.sqrt(config.inflation / total),
-        max(config.floor, config.relative_error, _MAD * residual / math.sqrt(_PARTS)) * level,
+        max(config.floor, config.relative_error, _MAD * residual / math.sqrt(parts)) * level,
     )
     back = np.empty(d.size, dtype=bool)
     back[order] = inliers
@@ -244,7 +256,7 @@ def _level(
         return ScaleFit(Verdict.UNRELATED, n=d.size, inlier_share=share, residual=residual)
     return ScaleFit(
         Verdict.LEVEL_ONLY, slope, level, centre + middle, sigma, math.inf, common,
-        d.size, share, residual, back,
+        d.size, share, residual, _roughness(residual, sensor), back,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may st
 _CLEARED = 1.0  # misalignment at which a misaligned source is used again
 _TREND = 0.5  # weight of a new scan in the average misalignment
 _LEAST = 0.2  # misalignment below which all scans count alike
+_ROWS, _COLUMNS = 3, 4  # parts of the view within which a network's errors are alike
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Fusion:
         if prior is None and len(anchors) == 1:
             prior = (1.0, 0.0)
         fit = fit_scale(
-            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common
-        )
+            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common,
+            covered_parts(anchors.uv, view.disparity.shape),
+        )  # fmt: skip
         if fit.verdict is Verdict.LEVEL_ONLY and not agreed.related:
             # not a scene at one depth: the sensor does not see what the camera sees
             fit = dataclasses.replace(fit, verdict=Verdict.UNRELATED)
@@ -149,6 +151,28 @@ class Fusion:
             self.filter.reset()
 
     def _positive(self, view: View, fit: ScaleFit) -> bool:
-        """Whether the map keeps nearly all pixels from beyond infinity; the sky lies about it."""
-        q = fit.slope * view.sampled + fit.shift
-        return bool(np.mean(q > -_SKY * fit.level) >= self.config.fit.min_positive)
+        """Whether the map keeps nearly all pixels from beyond infinity.
+
+        The sky lies about it, and what lies beyond it by no more than the map's own deviation
+        there is no contradiction.
+        """
+        away = view.sampled - fit.centre
+        slope = fit.sigma_slope if math.isfinite(fit.sigma_slope) else 0.0
+        margin = _SKY * fit.level + np.hypot(fit.sigma_level, slope * away)
+        q = fit.level + fit.slope * away
+        return bool(np.mean(q > -margin) >= self.config.fit.min_positive)
+
+
+def covered_parts(uv: np.ndarray, size: tuple[int, ...]) -> float:
+    """How many parts of a view anchors speak for, 1 to 12: 1 / sum of the squared shares.
+
+    Args:
+        uv: float [n], pixels [n, 2].
+        size: (height, width) of the view.
+    """
+    if not len(uv):
+        return 1.0
+    cell = np.clip(uv * (_COLUMNS / size[1], _ROWS / size[0]), 0.0, (_COLUMNS - 1, _ROWS - 1))
+    column, row = cell.astype(np.intp).T
+    share = np.bincount(row * _COLUMNS + column) / len(uv)
+    return float(1.0 / np.square(share).sum())

@@ -24,6 +24,7 @@ _CLIP = 0.7  # largest |log correction| taken from or given to a pixel: a factor
 _SURE = 0.05  # relative deviation of an anchor worth half a perfect one
 _TUKEY = 4.685
 _ALIKE = 0.05  # relative difference of inverse depth within which pixels share a correction
+_LEFT_OUT = 0.25  # of the image's cells, to measure the error
 _COVERED = 0.3  # anchors around a vertex at which it counts as half covered
 
 
@@ -36,7 +37,7 @@ class LocalCorrection:
         cell: cell of the grid in the image [px].
         low, high: log inverse depth at the ends of the grid's first axis.
         gain: share by which the error at left-out anchors fell.
-        errors: float64 [n], log error of each anchor when left out.
+        errors: float64 [n], log error of the anchors that were left out, NaN for the others.
         coverage: float64 [rows, columns], 0 to 1: how well anchors cover the image there.
     """
 
@@ -125,15 +126,13 @@ def fit_local(
     low, high = float(low), float(max(high, low + 0.1))
     third = np.clip((log_q - low) / (high - low), 0.0, 1.0)
     corners = _footprints(uv, third, size, config)
-    fold = _folds(uv, max(1, config.cell // 2))
-    left_out = np.zeros(n)
-    for side in (0, 1):
-        inside = fold == side
-        _, value = _pyramid(corners, target, weight * inside, config.ridge)
-        left_out[~inside] = value[~inside]
-    errors = target - left_out
-    before = float(np.mean(np.abs(target)))
-    gain = 1.0 - float(np.mean(np.abs(errors))) / max(before, 1e-12)
+    left_out = _left_out(uv, max(1, config.cell // 2))
+    if not left_out.any():
+        return None
+    _, value = _pyramid(corners, target, weight * ~left_out, config.ridge)
+    errors = np.where(left_out, target - value, np.nan)
+    before = float(np.mean(np.abs(target[left_out])))
+    gain = 1.0 - float(np.mean(np.abs(errors[left_out]))) / max(before, 1e-12)
     if gain < config.min_gain:
         return None
     grid, _ = _pyramid(corners, target, weight, config.ridge)
@@ -141,15 +140,17 @@ def fit_local(
     return LocalCorrection(grid, float(config.cell), low, high, gain, errors, coverage)
 
 
-def _folds(uv: np.ndarray, cell: int) -> np.ndarray:
-    """0 or 1 for each anchor, alike within an image cell.
+def _left_out(uv: np.ndarray, cell: int) -> np.ndarray:
+    """The anchors of a quarter of the image cells, bool [n].
 
     Anchors of one ring lie pixel by pixel; left out singly, their neighbours would stand in for
-    them, and the error would be that on the rings, not that between them.
+    them, and the error would be that on the rings, not that between them. Were half of the cells
+    left out, anchors that are sparse would lose most of their neighbours, and the error would be
+    that of a sparser sensor.
     """
     cells = (np.maximum(uv, 0.0) / cell).astype(np.int64)
-    sides = np.random.default_rng(0).integers(0, 2, (64, 64))
-    return sides[cells[:, 1] % 64, cells[:, 0] % 64]
+    chosen = np.random.default_rng(0).random((64, 64)) < _LEFT_OUT
+    return np.asarray(chosen[cells[:, 1] % 64, cells[:, 0] % 64])
 
 
 def trust(fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> np.ndarray:

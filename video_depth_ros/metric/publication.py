@@ -12,6 +12,9 @@ from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.scale_filter import ScaleFilter
 
+_PER_DEVIATION = 1.0  # s in which the scale may move by its own standard deviation
+_LEAVE = 2.0  # times max_sigma at which depth stops being metric
+
 
 class Publication:
     """State machine and slew limit.
@@ -65,7 +68,7 @@ class Publication:
             return UNSCALED
         a, b = scale_filter.a, scale_filter.b
         if self._published is not None and not jumped and self.config.slew > 0.0:
-            a, b = self._slewed(a, b, seconds)
+            a, b = self._slewed(a, b, view, seconds)
         self._published = (a, b)
         # what the slew limit holds back is part of the uncertainty
         behind = np.array([scale_filter.a - a, scale_filter.b - b])
@@ -78,12 +81,26 @@ class Publication:
         if self.state is ScaleState.UNSCALED:
             sure = self.relative_sigma <= self.config.filter.max_sigma and scale_filter.confirmed
             return ScaleState.METRIC if sure else ScaleState.UNSCALED
+        lost = self.relative_sigma > _LEAVE * self.config.filter.max_sigma
+        if lost and not scale_filter.disputed:  # a single wild fit does not take depth away
+            return ScaleState.UNSCALED
         return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
 
-    def _slewed(self, a: float, b: float, seconds: float) -> tuple[float, float]:
-        """The filtered map, approached from the published one no faster than ``slew``."""
-        old_a, old_b = self._published or (a, b)
-        limit = self.config.slew * max(seconds, 0.0)
-        change = max(abs(math.log(a / old_a)), abs(b - old_b) / max(abs(old_b), 0.1 * old_a))
+    def _slewed(self, a: float, b: float, view: View, seconds: float) -> tuple[float, float]:
+        """The filtered map, approached from the published one at a limited rate.
+
+        What is limited is the relative change of depth over the nearer half of the view: by
+        ``slew``, or by the scale's own deviation per second where that is more, since nobody can
+        rely on it being steadier than it is known. On the way from one map to the other the
+        change of 1/Z is linear, so that the limit is exact.
+        """
+        assert self._published is not None
+        old_a, old_b = self._published
+        d = view.quantiles[1:]
+        before = old_a * d + old_b
+        if not np.all(before > 0.0):  # it was no map for this frame
+            return a, b
+        change = float(np.max(np.abs((a * d + b) / before - 1.0)))
+        limit = max(self.config.slew, self.relative_sigma / _PER_DEVIATION) * max(seconds, 0.0)
         share = 1.0 if change <= limit else limit / change
-        return old_a * (a / old_a) ** share, old_b + share * (b - old_b)
+        return old_a + share * (a - old_a), old_b + share * (b - old_b)

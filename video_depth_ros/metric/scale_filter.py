@@ -4,7 +4,13 @@
 The logarithm keeps a positive. A fit measures the level a * centre + b and, when the anchors have
 relief, log a; both about the anchors' centre, where they are independent. Random-walk process
 noise, chi-square gate, Joseph form. Fits that contradict the filter several times in a row but
-agree among themselves replace its state: the scene or the affine frame has moved.
+agree among themselves replace its state: the scene or the affine frame has moved. Until that is
+decided either may be right, and the covariance says so.
+
+The map that suits a frame best wanders, because a network's errors come and go. With errors of
+relative deviation e, independent between n parts of the view, it is e / sqrt(n) from its mean, and
+it goes that far in the time T that the errors last: a random walk of variance e^2 / (n T) per
+second.
 """
 
 from __future__ import annotations
@@ -14,12 +20,12 @@ import math
 import numpy as np
 
 from video_depth_ros.metric.config import FilterConfig
-from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.fit import PARTS, ScaleFit
 from video_depth_ros.metric.reasons import USABLE, Verdict
 
 _UNKNOWN_SHIFT = 0.5  # prior sigma of b, share of the level, where only the level was seen
-_RESTLESS = 0.3  # random walk of the scale [1/sqrt(s)] per relative residual of the fits
-_FADE = 0.2  # weight of a new fit in the average residual
+_FADE = 0.2  # weight of a new fit in the average roughness
+_SHORTEST = 0.1  # time that errors last at least [s]
 _CONFIRMED = 3  # fits in doubt that make a certain one
 _CARRIED = 0.3  # sigma of log a, and of b as share of the level, carried over a restart
 
@@ -34,7 +40,8 @@ class ScaleFilter:
         self._level = 1.0  # typical inverse depth, sets the unit of b's random walk
         self._rivals: list[ScaleFit] = []
         self._sloped = False  # whether any fit saw slope and level apart
-        self._residual = 0.0  # typical, relative: a network that is rough in space is so in time
+        self._roughness = 0.0  # typical relative error of the disparity
+        self._rival: tuple[float, float] | None = None  # map of the newest fit that was refused
         self._support = 0  # fits taken in; one beyond doubt counts for all that are needed
         self.innovation = math.nan  # normalised, of the newest measurement
 
@@ -49,6 +56,11 @@ class ScaleFilter:
         return self._sloped and self._support >= _CONFIRMED
 
     @property
+    def disputed(self) -> bool:
+        """Whether the newest fit was refused, and it is open which of the two is right."""
+        return self._rival is not None
+
+    @property
     def a(self) -> float:
         """Scale [1/m per unit of disparity]."""
         return 1.0 if self._x is None else math.exp(self._x[0])
@@ -60,16 +72,20 @@ class ScaleFilter:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Covariance of (a, b), float64 [2, 2]."""
+        """Covariance of (a, b), float64 [2, 2]; a contradiction not yet settled is part of it."""
         J = np.diag([self.a, 1.0])
-        return J @ self._P @ J
+        covariance = np.asarray(J @ self._P @ J)
+        if self._rival is not None:
+            apart = np.array(self._rival) - (self.a, self.b)
+            covariance += np.outer(apart, apart)
+        return covariance
 
     def reset(self) -> None:
         """Forget everything."""
         self._x = None
         self._sloped = False
         self._support = 0
-        self._rivals.clear()
+        self._undisputed()
 
     def restart(self) -> None:
         """The affine frame of the disparity began anew: forget, or keep as a weak prior."""
@@ -78,12 +94,13 @@ class ScaleFilter:
         elif self._x is not None:
             self._P = np.diag([_CARRIED**2, (_CARRIED * self._level) ** 2])
             self._support = 0
-            self._rivals.clear()
+            self._undisputed()
 
     def predict(self, seconds: float) -> None:
         """Let the estimate age."""
         if self._x is not None and seconds > 0.0:
-            rough = (_RESTLESS * self._residual) ** 2
+            lasting = max(self.config.correlation, _SHORTEST)
+            rough = self._roughness**2 / (PARTS * lasting)
             scale = self.config.process_scale**2 + rough
             shift = (self.config.process_shift**2 + rough) * self._level**2
             self._P = self._P + seconds * np.diag([scale, shift])
@@ -109,10 +126,9 @@ class ScaleFilter:
         """
         if fit.verdict not in USABLE:
             return fit.verdict
-        if math.isfinite(fit.residual):
-            known = self._x is not None
-            share = _FADE if known else 1.0
-            self._residual += share * (fit.residual - self._residual)
+        if math.isfinite(fit.roughness):
+            share = 1.0 if self._x is None else _FADE
+            self._roughness += share * (fit.roughness - self._roughness)
         if self._x is None:
             self._start(fit, sure)
             return fit.verdict
@@ -122,7 +138,7 @@ class ScaleFilter:
         self.innovation = math.sqrt(max(distance, 0.0) / nu.size)
         if distance > self.config.gate:
             return self._contradicted(fit)
-        self._rivals.clear()
+        self._undisputed()
         R = R * max(1.0, self.config.correlation / max(since_last, 1e-3))
         S = H @ self._P @ H.T + R
         K = np.linalg.solve(S, H @ self._P).T
@@ -150,7 +166,7 @@ class ScaleFilter:
     def _start(self, fit: ScaleFit, sure: bool) -> None:
         """First estimate. Seen at one depth only, b has a broad prior about zero."""
         self._level = abs(fit.level)
-        self._rivals.clear()
+        self._undisputed()
         self._sloped = fit.verdict is Verdict.ACCEPTED
         self._support = _CONFIRMED if sure else 1
         if self._sloped:
@@ -167,9 +183,15 @@ class ScaleFilter:
         self._P = np.diag([1.0, (_UNKNOWN_SHIFT * self._level) ** 2])
         self.update(fit, sure=False)
 
+    def _undisputed(self) -> None:
+        self._rivals.clear()
+        self._rival = None
+
     def _contradicted(self, fit: ScaleFit) -> Verdict:
         if fit.verdict is not Verdict.ACCEPTED:
+            self._rival = self.a, fit.level - self.a * fit.centre
             return Verdict.GATED
+        self._rival = fit.slope, fit.shift
         if self._rivals and not _agree(self._rivals[-1], fit, self.config.gate):
             self._rivals.clear()
         self._rivals.append(fit)
