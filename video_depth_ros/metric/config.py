@@ -118,7 +118,18 @@ class InertialConfig:
         0.1, "Standard deviation of the accelerometer's bias.", unit="m/s^2", low=1e-6, high=10.0
     )
     sigma_rotation: float = parameter(
-        0.01, "Standard deviation of a gyro rotation between keyframes.", unit="rad", low=1e-6
+        0.01,
+        "Standard deviation of a gyro rotation between keyframes, the bias not known.",
+        unit="rad",
+        low=1e-6,
+    )
+    sigma_gyroscope: float = parameter(
+        3e-4,
+        "Standard deviation of such a rotation once the bias is known: the gyro's noise, and "
+        "jitter between the stamps of camera and IMU.",
+        unit="rad",
+        low=1e-6,
+        high=1.0,
     )
 
 

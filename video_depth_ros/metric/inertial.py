@@ -27,6 +27,7 @@ from video_depth_ros.metric.preintegration import Preintegrated
 _VISUAL_SIGMA_FLOOR = 1e-6
 _ITERATIONS = 8
 _FEWEST = 3  # pairs of pairs that vision saw
+_LASTING = 2.0  # s that a network's errors of shape last
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ class VisualStep:
         rotation_error: float64 [3], small rotation w with R_true = R_gyro exp(w), camera frame.
         seen: whether vision says anything; where it does not, the IMU alone carries the attitude
             on to the next pair.
+        stretch: relative standard deviation of its length from the disparity's errors of shape,
+            alike in neighbouring pairs.
     """
 
     displacement: np.ndarray
     covariance: np.ndarray
     rotation_error: np.ndarray
     seen: bool = True
+    stretch: float = 0.0
 
 
 UNSEEN = VisualStep(np.zeros(3), np.zeros((3, 3)), np.zeros(3), seen=False)
@@ -86,21 +90,18 @@ def align(
         T_imu_camera: float64 [4, 4].
         config: gravity, noise and gates.
     """
-    both = [one.seen and two.seen for one, two in pairwise(steps)]
-    if sum(both) < _FEWEST:
+    both = np.array([one.seen and two.seen for one, two in pairwise(steps)], dtype=bool)
+    if both.sum() < _FEWEST:
         return UNOBSERVABLE
-    V, M, J, half, covariance = _triples(steps, inertial, T_imu_camera, config)
-    rows = np.repeat(both, 3)
-    V, M, J, half = V[rows], M[rows], J[rows], half[both]
-    covariance = covariance[0][np.ix_(rows, rows)], covariance[1][np.ix_(rows, rows)]
-    free = _free(V, M, half, covariance[0])
+    window = _window(steps, inertial, T_imu_camera, config)
+    free = _free(window)
     if free is None:
         return UNOBSERVABLE
     a, gravity_vector, ratio = free
     gravity = float(np.linalg.norm(gravity_vector))
     if not (a > 0.0 and abs(gravity - config.gravity) <= 3.0 * config.gravity):
         return InertialScale(a, math.inf, ratio, gravity, False)
-    a, sigma, gravity_error = _constrained(V, M, J, half, covariance, a, gravity_vector, config)
+    a, sigma, gravity_error = _constrained(window, a, gravity_vector, config)
     observable = (
         a > 0.0
         and sigma <= config.max_sigma * a
@@ -123,13 +124,56 @@ def gyro_bias(
     return (used + turned) / sum(part.seconds for _, part in seen)
 
 
-def _triples(
+@dataclass(frozen=True)
+class _Window:
+    """A window's equations, V = a (M + J bias + half g), for K triples of keyframes.
+
+    Attributes:
+        V, M: float64 [3K], changes of velocity: vision's, up to scale, and the IMU's.
+        J: float64 [3K, 3], derivative of M by the accelerometer's bias.
+        half: float64 [K], (t12 + t23) / 2 [s].
+        visual, felt: float64 [3K, 3K], covariances of V and of M.
+        velocity: float64 [K + 1, 3], vision's, up to scale; seen: bool [K + 1].
+        alike: float64 [K + 1, K + 1], covariance of the pairs' relative errors of scale.
+        rows: bool [3K], triples that vision saw.
+    """
+
+    V: np.ndarray
+    M: np.ndarray
+    J: np.ndarray
+    half: np.ndarray
+    visual: np.ndarray
+    felt: np.ndarray
+    velocity: np.ndarray
+    seen: np.ndarray
+    alike: np.ndarray
+    rows: np.ndarray
+
+    def stretched(self, velocity: np.ndarray) -> np.ndarray:
+        """Covariance of V when every pair has its own error of scale: it harms along the velocity.
+
+        The velocities must be those of the model. With measured ones a pair that came out short
+        would count for more, and the scale would come out small.
+        """
+        K = len(self.half)
+        E = np.zeros((3 * K, K + 1))
+        for k in range(K):
+            E[3 * k : 3 * k + 3, k] = -velocity[k]
+            E[3 * k : 3 * k + 3, k + 1] = velocity[k + 1]
+        return E @ self.alike @ E.T
+
+    def modelled(self, change: np.ndarray) -> np.ndarray:
+        """Velocities [K + 1, 3] with the given changes [3K]; their mean is vision's."""
+        path = np.concatenate([np.zeros((1, 3)), np.cumsum(change.reshape(-1, 3), axis=0)])
+        return path + (self.velocity - path)[self.seen].mean(axis=0)
+
+
+def _window(
     steps: list[VisualStep],
     inertial: list[Preintegrated],
     T_imu_camera: np.ndarray,
     config: InertialConfig,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """V [3K], M [3K], bias Jacobian [3K, 3], (t12 + t23)/2 [K], covariances of V and of M."""
+) -> _Window:
     R_ic, lever = T_imu_camera[:3, :3], T_imu_camera[:3, 3]
     bias = gyro_bias(steps, inertial, R_ic)
     R = [np.eye(3)]
@@ -138,10 +182,12 @@ def _triples(
     K = len(steps) - 1
     V, M, J, half = np.zeros(3 * K), np.zeros(3 * K), np.zeros((3 * K, 3)), np.zeros(K)
     visual, felt = np.zeros((3 * K, 3 * K)), np.zeros((3 * K, 3 * K))
-    velocity = [
-        R[k] @ R_ic @ step.displacement / part.seconds
-        for k, (step, part) in enumerate(zip(steps, inertial, strict=True))
-    ]
+    velocity = np.array(
+        [
+            R[k] @ R_ic @ step.displacement / part.seconds
+            for k, (step, part) in enumerate(zip(steps, inertial, strict=True))
+        ]
+    )
     for k in range(K):
         one, two = inertial[k], inertial[k + 1]
         at = slice(3 * k, 3 * k + 3)
@@ -167,15 +213,21 @@ def _triples(
         if 0 < k < K:
             visual[before, after] -= own
             visual[after, before] -= own
-    return V, M, J, half, (visual, felt)
+    times = np.cumsum([part.seconds for part in inertial])
+    stretch = np.array([step.stretch for step in steps])
+    alike = np.exp(-np.abs(times[:, None] - times) / _LASTING) * np.outer(stretch, stretch)
+    seen = np.array([step.seen for step in steps], dtype=bool)
+    rows = np.repeat(seen[:-1] & seen[1:], 3)
+    return _Window(V, M, J, half, visual, felt, velocity, seen, alike, rows)
 
 
-def _free(
-    V: np.ndarray, M: np.ndarray, half: np.ndarray, covariance: np.ndarray
-) -> tuple[float, np.ndarray, float] | None:
+def _free(window: _Window) -> tuple[float, np.ndarray, float] | None:
     """a and gravity without constraint, and the ratio of the two regressions."""
-    W = np.linalg.inv(covariance)
-    G = np.kron(half[:, None], np.eye(3))
+    rows = window.rows
+    V, M = window.V[rows], window.M[rows]
+    covariance = window.visual + window.stretched(window.velocity)
+    W = np.linalg.inv(covariance[np.ix_(rows, rows)])
+    G = np.kron(window.half[:, None], np.eye(3))[rows]
     forth = np.column_stack([M, G])
     back = np.column_stack([V, -G])
     try:
@@ -190,14 +242,7 @@ def _free(
 
 
 def _constrained(
-    V: np.ndarray,
-    M: np.ndarray,
-    J: np.ndarray,
-    half: np.ndarray,
-    covariance: tuple[np.ndarray, np.ndarray],
-    a: float,
-    gravity_vector: np.ndarray,
-    config: InertialConfig,
+    window: _Window, a: float, gravity_vector: np.ndarray, config: InertialConfig
 ) -> tuple[float, float, float]:
     """Gauss-Newton in a, the direction of gravity and the bias.
 
@@ -205,23 +250,26 @@ def _constrained(
         a, its standard deviation, and how far the specific force is from |g| unless the bias
         makes up for it [m/s^2].
     """
+    rows, half, J = window.rows, window.half, window.J
     up = gravity_vector / np.linalg.norm(gravity_vector)
     bias = np.zeros(3)
-    H = np.zeros((V.size, 6))
+    H = np.zeros((window.V.size, 6))
     left = np.eye(6)
     chi2 = 1.0
     for _ in range(_ITERATIONS):
-        W = np.linalg.inv(covariance[0] + a * a * covariance[1])
         basis = np.linalg.svd(up[None])[2][1:].T  # tangent plane, [3, 2]
-        inside = M + np.kron(half, config.gravity * up) + J @ bias
+        inside = window.M + np.kron(half, config.gravity * up) + J @ bias
+        covariance = window.visual + a * a * window.felt
+        covariance += window.stretched(window.modelled(a * inside))
+        W = np.linalg.inv(covariance[np.ix_(rows, rows)])
         H[:, 0] = inside
         H[:, 1:3] = a * config.gravity * np.kron(half[:, None], basis)
         H[:, 3:] = a * J
-        error = V - a * inside
-        chi2 = max(1.0, float(error @ W @ error) / max(V.size - 6, 1))
+        error = (window.V - a * inside)[rows]
+        chi2 = max(1.0, float(error @ W @ error) / max(error.size - 6, 1))
         prior = np.diag([0.0, 0.0, 0.0, *[1.0 / config.sigma_bias**2] * 3])
-        left = H.T @ W @ H / chi2 + prior
-        right = H.T @ W @ error / chi2 - prior @ np.concatenate([np.zeros(3), bias])
+        left = H[rows].T @ W @ H[rows] / chi2 + prior
+        right = H[rows].T @ W @ error / chi2 - prior @ np.concatenate([np.zeros(3), bias])
         try:
             step = np.linalg.solve(left, right)
         except np.linalg.LinAlgError:

@@ -8,13 +8,19 @@ beta tau; beta is common to all pairs of keyframes and found by a search over on
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from video_depth_ros.metric.poses import rotation
+
 _TUKEY = 4.685
 _SEARCH = np.geomspace(0.02, 5.0, 32)
+_TOLD = 0.5  # largest relative noise of an inverse depth from which an error of shape is told
+_LEAST_SHAPE = 0.05  # relative error of shape that every network has
+_FEWEST_SEEN, _FEWEST_PARTS = 4, 10  # features in a part, parts of all pairs
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,126 @@ def solve_motion(pair: PairSystem, beta: float) -> tuple[np.ndarray, np.ndarray,
     N = N + 1e-9 * np.trace(N) * np.eye(6)
     x = np.linalg.solve(N, C.T @ pair.g)
     return x[:3], x[3:], np.linalg.inv(N)[:3, :3]
+
+
+def unknown_motion(pair: PairSystem) -> np.ndarray:
+    """(tau, tau', w) [9] of x2 ~ R exp(w) x1 + d tau + tau': motion without a common offset."""
+    return np.linalg.lstsq(pair.N, pair.g, rcond=1e-12)[0]
+
+
+def common_rotation(pairs: list[PairSystem], beta: float | None = None) -> np.ndarray:
+    """The correction w [3] that all pairs share, what a gyro's bias makes of equal intervals.
+
+    Each pair's translation is eliminated (Schur complement), with beta where it is known.
+    """
+    left, right = np.zeros((3, 3)), np.zeros(3)
+    for pair in pairs:
+        N, g = pair.N, pair.g
+        if beta is not None:
+            C = _reduction(beta)
+            N, g = C.T @ N @ C, C.T @ g
+        moved, turned = slice(0, len(g) - 3), slice(len(g) - 3, len(g))
+        both = np.column_stack([N[moved, turned], g[moved]])
+        gone = np.linalg.lstsq(N[moved, moved], both, rcond=1e-10)[0]
+        left += N[turned, turned] - N[turned, moved] @ gone[:, :3]
+        right += g[turned] - N[turned, moved] @ gone[:, 3]
+    return np.linalg.solve(left, right)
+
+
+def steadied(pair: PairSystem, w: np.ndarray, sigma: float) -> PairSystem:
+    """The pair, its rotation correction known to be ``w`` with deviation ``sigma`` [rad].
+
+    A camera of a narrow view can hardly tell a turn from a step aside; the gyro can.
+    """
+    N, g = pair.N.copy(), pair.g.copy()
+    N[6:, 6:] += np.eye(3) / sigma**2
+    g[6:] += w / sigma**2
+    return dataclasses.replace(pair, N=N, g=g, r2=pair.r2 + float(w @ w) / sigma**2)
+
+
+def neutral_disparity(pairs: list[PairSystem], beta: float) -> float:
+    """The disparity whose level a (d + beta) does not depend on an error of beta.
+
+    The flow there is what the motion was found from: |tau| (d + beta) stays while beta varies, so
+    d + beta = -|tau| / (d|tau| / d beta), over all pairs.
+    """
+    typical = float(np.median([pair.centre for pair in pairs])) + beta
+    step = 0.05 * typical
+    less, more = (
+        math.sqrt(sum(float(np.sum(solve_motion(p, beta + s)[0] ** 2)) for p in pairs))
+        for s in (-step, step)
+    )
+    slope = (more - less) / (2.0 * step)
+    low, high = 0.5 * typical, 3.0 * typical
+    level = -0.5 * (less + more) / slope if slope < 0.0 else high
+    return min(max(level, low), high) - beta
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the motion leaves of the features of one pair.
+
+    Attributes:
+        relative: float64 [n], relative errors of the inverse depth, along the features' parallax.
+        noise: float64 [n], their standard deviations from the features' noise, which shows across
+            the parallax, where no error of disparity does.
+    """
+
+    relative: np.ndarray
+    noise: np.ndarray
+
+
+def residuals(
+    first: np.ndarray,
+    second: np.ndarray,
+    disparity: np.ndarray,
+    R: np.ndarray,
+    tau: np.ndarray,
+    beta: float,
+    w: np.ndarray,
+) -> Residuals:
+    """Residuals of one pair; arguments as for :func:`pair_system` and of :func:`solve_motion`."""
+    q = disparity + beta
+    moved = first @ (R @ rotation(w)).T + q[:, None] * tau
+    error = moved[:, :2] / moved[:, 2:] - second[:, :2]
+    parallax = (tau[:2] - second[:, :2] * tau[2]) * (q / moved[:, 2])[:, None]
+    size = np.maximum(np.linalg.norm(parallax, axis=1), 1e-12)
+    along = np.sum(error * parallax, axis=1) / size
+    across = (error[:, 0] * parallax[:, 1] - error[:, 1] * parallax[:, 0]) / size
+    noise = 1.4826 * float(np.median(np.abs(across)))
+    return Residuals(along / size, noise / size)
+
+
+def shape_error(pairs: list[tuple[Residuals, np.ndarray]]) -> float | None:
+    """Relative standard deviation of the disparity's errors that are alike over parts of the view.
+
+    The median residual of a part of the view, squared, less what it owes to the scatter within
+    that part (variance of a median: pi / 2 of a mean's), on average over parts and pairs, those
+    with little scatter counting most. Errors from feature to feature, as at edges, are scatter:
+    they do not lengthen the motion.
+
+    Args:
+        pairs: residuals, and the part of the view that each feature lies in, int [n].
+
+    Returns:
+        The deviation, at least 5 %, or None when too few parts have features with a parallax
+        above the noise.
+    """
+    found = []
+    for pair, part in pairs:
+        told = pair.noise < _TOLD
+        for one in np.unique(part[told]):
+            here = pair.relative[told & (part == one)]
+            if len(here) >= _FEWEST_SEEN:
+                middle = float(np.median(here))
+                scatter = 1.4826 * float(np.median(np.abs(here - middle)))
+                found.append((middle**2, 0.5 * math.pi * scatter**2 / len(here)))
+    if len(found) < _FEWEST_PARTS:
+        return None
+    square, variance = np.array(found).T
+    weight = 1.0 / (variance + _LEAST_SHAPE**2) ** 2
+    excess = float(weight @ (square - variance) / weight.sum())
+    return max(math.sqrt(max(excess, 0.0)), _LEAST_SHAPE)
 
 
 def free_rotation(pair: PairSystem) -> np.ndarray:
