@@ -4,8 +4,6 @@
 The anchors' residual shows all errors together, those of the map and of the windows too, but only
 where anchors are. What the covariance of (a, b) and the windows' disagreement say reaches farther,
 but knows nothing of the network's own errors. Neither is part of the other: the larger one counts.
-Anchors keep away from edges, where a pixel may belong to either side: that is added, the variance
-of a uniform law over the step, step^2 / 12.
 """
 
 from __future__ import annotations
@@ -109,19 +107,6 @@ class DepthOutput:
         variance = (C[0, 0] * disparity + 2.0 * C[0, 1]) * disparity + C[1, 1]
         if sigma_disparity is not None:
             variance = variance + (scale.a * sigma_disparity) ** 2
-        variance = torch.maximum(variance, relative2 * q * q) + _step2(q) / 12.0
+        variance = torch.maximum(variance, relative2 * q * q)
         depth = 1.0 / q
         return depth, variance.sqrt() * depth * depth
-
-
-def _step2(image: Tensor) -> Tensor:
-    """Square of the largest step from each pixel [h, w] to its four neighbours; beside NaN 0."""
-    step2 = torch.zeros_like(image)
-    for one, other in (
-        ((slice(1, None),), (slice(None, -1),)),
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-    ):
-        between = torch.nan_to_num((image[one] - image[other]).square_())
-        torch.maximum(step2[one], between, out=step2[one])
-        torch.maximum(step2[other], between, out=step2[other])
-    return step2
