@@ -113,10 +113,11 @@ def test_while_a_contradiction_is_open_either_map_is_within_a_deviation() -> Non
     for _ in range(10):
         f.update(_fit(0.6, 0.05))
     sure = f.relative_sigma(0.5)
-    assert f.update(_fit(0.8, 0.05)) is Verdict.GATED and f.disputed
+    assert f.update(_fit(0.8, 0.05)) is Verdict.GATED
     apart = 0.2 * 0.5 / (0.6 * 0.5 + 0.05)
     assert f.relative_sigma(0.5) == pytest.approx(math.hypot(apart, sure), rel=0.05)
-    assert f.update(_fit(0.6, 0.05)) is Verdict.ACCEPTED and not f.disputed
+    assert f.relative_sigma(0.5, disputed=False) == pytest.approx(sure)
+    assert f.update(_fit(0.6, 0.05)) is Verdict.ACCEPTED
     assert f.relative_sigma(0.5) <= sure
     assert f.update(_level(0.8, 0.05, 0.5)) is Verdict.GATED
     assert f.relative_sigma(0.5) == pytest.approx(math.hypot(apart, sure), rel=0.05)
@@ -132,3 +133,13 @@ def test_the_map_of_a_rough_network_wanders() -> None:
         f.predict(0.5)
         wandered = math.sqrt(f.covariance[0, 0] - before) / f.a
         assert wandered == pytest.approx(roughness / math.sqrt(PARTS), abs=1e-9)
+
+
+def test_fits_refused_for_their_residual_make_the_scale_age_faster() -> None:
+    told, other = (ScaleFilter(FilterConfig()) for _ in range(2))
+    for f in (told, other):
+        f.update(_fit(0.6, 0.05))
+    assert told.update(ScaleFit(Verdict.UNRELATED, roughness=0.8)) is Verdict.UNRELATED
+    told.predict(0.5)
+    other.predict(0.5)
+    assert told.relative_sigma(0.5) > 2.0 * other.relative_sigma(0.5)

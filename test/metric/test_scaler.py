@@ -184,6 +184,22 @@ def test_what_lies_behind_infinity_within_the_map_s_deviation_is_no_contradictio
     assert fusion.take("lidar", view, rough) is Verdict.ACCEPTED
 
 
+def test_a_scan_that_gives_no_map_still_says_how_far_off_the_scale_is(scene: Scene) -> None:
+    scaler = _scaler(local__enabled=False)
+    for k in range(4):
+        _step(scaler, scene, k)
+    sure = scaler.report(0).relative_sigma
+    lost = Scene(scene.depth * 1.4, 1.0 - scene.disparity, scene.camera, scene.T_camera_lidar)
+    scaler.add_points(lost.scan(3000), 4 * PERIOD, lost.T_camera_lidar)
+    scale = _look(scaler, lost, 4)
+    assert scaler.report(0).sources["lidar"].last in (Verdict.INVERTED, Verdict.UNRELATED)
+    assert scale.state is ScaleState.METRIC
+    fitted = scale.a * lost.disparity + scale.b
+    off = float(np.median(1.0 / (fitted * lost.depth))) - 1.0
+    assert scaler.report(0).relative_sigma > max(0.8 * abs(off), 5.0 * sure)
+    assert _step(scaler, scene, 5).covariance[0, 0] < 0.1 * scale.covariance[0, 0]
+
+
 def test_parts_of_the_view() -> None:
     v, u = np.mgrid[0:144, 0:192]
     every = np.column_stack([u.ravel(), v.ravel()])

@@ -122,7 +122,10 @@ def fit_scale(
     if share < config.min_inliers:
         return ScaleFit(Verdict.OUTLIERS, n=n, inlier_share=share, residual=relative)
     if relative > config.max_residual:
-        return ScaleFit(Verdict.UNRELATED, n=n, inlier_share=share, residual=relative)
+        return ScaleFit(
+            Verdict.UNRELATED, n=n, inlier_share=share, residual=relative,
+            roughness=_roughness(relative, sensor),
+        )  # fmt: skip
     total = float(weight.sum())
     centre = float(weight @ d) / total
     relief = float(weight @ np.square(d - centre))

@@ -22,6 +22,9 @@ _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may st
 _CLEARED = 1.0  # misalignment at which a misaligned source is used again
 _TREND = 0.5  # weight of a new scan in the average misalignment
 _LEAST = 0.2  # misalignment below which all scans count alike
+# No map follows from such a measurement, but it tells how far off the present one is.
+_USELESS = (Verdict.UNRELATED, Verdict.OUTLIERS, Verdict.INVERTED, Verdict.NON_POSITIVE)
+_LOWEST = 0.2  # fitted over measured inverse depth that still says anything
 _ROWS, _COLUMNS = 3, 4  # parts of the view within which a network's errors are alike
 
 
@@ -88,9 +91,10 @@ class Fusion:
         sure = agreed.sure or source not in _PLACED
         verdict = self.take(source, view, fit, sure)
         if self.filter.known and len(anchors):
-            fitted = self.filter.a * d + self.filter.b
-            residual = np.median(np.abs(fitted / anchors.inverse_depth - 1.0))
-            self.account(source).residual = float(residual)
+            ratio = (self.filter.a * d + self.filter.b) / anchors.inverse_depth
+            self.account(source).residual = float(np.median(np.abs(ratio - 1.0)))
+            if verdict in _USELESS and len(anchors) >= self.config.fit.min_points:
+                self.filter.dispute(1.0 / max(float(np.median(ratio)), _LOWEST))
         if verdict in USABLE or verdict is Verdict.REINITIALISED:
             if self.fused and self.fused[0].stamp_ns != view.stamp_ns:
                 self.fused.clear()

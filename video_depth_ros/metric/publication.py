@@ -54,13 +54,13 @@ class Publication:
             seconds: since the frame before.
             jumped: whether the filter was replaced.
         """
-        self.relative_sigma = max(
-            (scale_filter.relative_sigma(float(d)) for d in view.quantiles[1:]), default=math.inf
-        )
+        nearer = [float(d) for d in view.quantiles[1:]]
+        self.relative_sigma = max(scale_filter.relative_sigma(d) for d in nearer)
+        own = max(scale_filter.relative_sigma(d, disputed=False) for d in nearer)
         age = math.inf
         if supported_ns is not None:
             age = (view.stamp_ns - supported_ns) * 1e-9
-        self.state = self._next_state(scale_filter, age)
+        self.state = self._next_state(scale_filter, age, own)
         if self.state is ScaleState.UNSCALED:
             self._published = None
             if age > self.config.lost_after:
@@ -75,14 +75,14 @@ class Publication:
         covariance = scale_filter.covariance + np.outer(behind, behind)
         return MetricScale(self.state, a, b, covariance, supported_ns or 0)
 
-    def _next_state(self, scale_filter: ScaleFilter, age: float) -> ScaleState:
+    def _next_state(self, scale_filter: ScaleFilter, age: float, own: float) -> ScaleState:
         if age > self.config.lost_after or not scale_filter.known:
             return ScaleState.UNSCALED
         if self.state is ScaleState.UNSCALED:
             sure = self.relative_sigma <= self.config.filter.max_sigma and scale_filter.confirmed
             return ScaleState.METRIC if sure else ScaleState.UNSCALED
-        lost = self.relative_sigma > _LEAVE * self.config.filter.max_sigma
-        if lost and not scale_filter.disputed:  # a single wild fit does not take depth away
+        # by the filter's own deviation: a single wild fit does not take depth away
+        if own > _LEAVE * self.config.filter.max_sigma:
             return ScaleState.UNSCALED
         return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
 

@@ -41,7 +41,7 @@ class ScaleFilter:
         self._rivals: list[ScaleFit] = []
         self._sloped = False  # whether any fit saw slope and level apart
         self._roughness = 0.0  # typical relative error of the disparity
-        self._rival: tuple[float, float] | None = None  # map of the newest fit that was refused
+        self._rival: tuple[float, float] | None = None  # the map of what was refused last
         self._support = 0  # fits taken in; one beyond doubt counts for all that are needed
         self.innovation = math.nan  # normalised, of the newest measurement
 
@@ -56,11 +56,6 @@ class ScaleFilter:
         return self._sloped and self._support >= _CONFIRMED
 
     @property
-    def disputed(self) -> bool:
-        """Whether the newest fit was refused, and it is open which of the two is right."""
-        return self._rival is not None
-
-    @property
     def a(self) -> float:
         """Scale [1/m per unit of disparity]."""
         return 1.0 if self._x is None else math.exp(self._x[0])
@@ -73,12 +68,10 @@ class ScaleFilter:
     @property
     def covariance(self) -> np.ndarray:
         """Covariance of (a, b), float64 [2, 2]; a contradiction not yet settled is part of it."""
-        J = np.diag([self.a, 1.0])
-        covariance = np.asarray(J @ self._P @ J)
-        if self._rival is not None:
-            apart = np.array(self._rival) - (self.a, self.b)
-            covariance += np.outer(apart, apart)
-        return covariance
+        if self._rival is None:
+            return self._own_covariance()
+        apart = np.array(self._rival) - (self.a, self.b)
+        return self._own_covariance() + np.outer(apart, apart)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -105,13 +98,24 @@ class ScaleFilter:
             shift = (self.config.process_shift**2 + rough) * self._level**2
             self._P = self._P + seconds * np.diag([scale, shift])
 
-    def relative_sigma(self, disparity: float) -> float:
-        """Relative standard deviation of the inverse depth at a disparity; inf when unknown."""
+    def dispute(self, ratio: float) -> None:
+        """A measurement that gives no map says that inverse depth is off by a factor."""
+        if self._x is not None:
+            self._rival = ratio * self.a, ratio * self.b
+
+    def relative_sigma(self, disparity: float, disputed: bool = True) -> float:
+        """Relative standard deviation of the inverse depth at a disparity; inf when unknown.
+
+        Args:
+            disparity: where.
+            disputed: whether a contradiction not yet settled counts.
+        """
         if self._x is None:
             return math.inf
         phi = np.array([disparity, 1.0])
         q = self.a * disparity + self.b
-        return math.sqrt(float(phi @ self.covariance @ phi)) / q if q > 0.0 else math.inf
+        covariance = self.covariance if disputed else self._own_covariance()
+        return math.sqrt(float(phi @ covariance @ phi)) / q if q > 0.0 else math.inf
 
     def update(self, fit: ScaleFit, since_last: float = math.inf, sure: bool = True) -> Verdict:
         """Take a fit in.
@@ -124,11 +128,11 @@ class ScaleFilter:
         Returns:
             The fit's verdict, GATED or REINITIALISED.
         """
-        if fit.verdict not in USABLE:
-            return fit.verdict
-        if math.isfinite(fit.roughness):
+        if math.isfinite(fit.roughness):  # one that is refused for its residual tells it, too
             share = 1.0 if self._x is None else _FADE
             self._roughness += share * (fit.roughness - self._roughness)
+        if fit.verdict not in USABLE:
+            return fit.verdict
         if self._x is None:
             self._start(fit, sure)
             return fit.verdict
@@ -182,6 +186,10 @@ class ScaleFilter:
         self._x = np.array([math.log(max(a, 1e-9)), fit.level - a * fit.centre])
         self._P = np.diag([1.0, (_UNKNOWN_SHIFT * self._level) ** 2])
         self.update(fit, sure=False)
+
+    def _own_covariance(self) -> np.ndarray:
+        J = np.diag([self.a, 1.0])
+        return np.asarray(J @ self._P @ J)
 
     def _undisputed(self) -> None:
         self._rivals.clear()
