@@ -28,7 +28,7 @@ from video_depth_ros.metric.tracks import FeatureTracker, homogeneous
 from video_depth_ros.metric.visual import (
     PairSystem,
     common_offset,
-    common_rotation,
+    common_rate,
     neutral_disparity,
     pair_system,
     residuals,
@@ -168,7 +168,7 @@ class InertialSource:
         if len(pairs) < _LEAST_PAIRS:
             return None
         inertial = [part for _, part in self._pairs]
-        systems = self._steadied([pair.system for pair in pairs])
+        systems = self._steadied()
         offset = common_offset(systems)
         if offset is None:
             return Verdict.UNOBSERVABLE
@@ -202,14 +202,32 @@ class InertialSource:
             return None  # the window may still grow
         return self._fit(found, systems, beta, sigma_beta, rho)
 
-    def _steadied(self, systems: list[PairSystem]) -> list[PairSystem]:
-        """The pairs, their rotations known but for the gyro's noise and one common bias."""
+    def _steadied(self) -> list[PairSystem]:
+        """The pairs seen, their rotations known but for the gyro's noise and one common bias."""
+        seen = [(pair.system, part) for pair, part in self._pairs if pair is not None]
+        systems = [system for system, _ in seen]
+        seconds = [part.seconds for _, part in seen]
+        taken = [self._T_imu_camera[:3, :3].T @ part.gyro_bias for _, part in seen]
+        rate = common_rate(systems, seconds, taken)
+        steady = self._turning(systems, seconds, taken, rate)
+        offset = common_offset(steady)
+        if offset is None:
+            return steady
+        rate = common_rate(systems, seconds, taken, offset[0])
+        return self._turning(systems, seconds, taken, rate)
+
+    def _turning(
+        self,
+        systems: list[PairSystem],
+        seconds: list[float],
+        taken: list[np.ndarray],
+        rate: np.ndarray,
+    ) -> list[PairSystem]:
         sigma = self.config.sigma_gyroscope
-        w = common_rotation(systems)
-        offset = common_offset([steadied(system, w, sigma) for system in systems])
-        if offset is not None:
-            w = common_rotation(systems, offset[0])
-        return [steadied(system, w, sigma) for system in systems]
+        return [
+            steadied(system, (rate - before) * duration, sigma)
+            for system, duration, before in zip(systems, seconds, taken, strict=True)
+        ]
 
     def _fit(
         self,

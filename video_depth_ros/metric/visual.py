@@ -133,13 +133,25 @@ def unknown_motion(pair: PairSystem) -> np.ndarray:
     return np.linalg.lstsq(pair.N, pair.g, rcond=1e-12)[0]
 
 
-def common_rotation(pairs: list[PairSystem], beta: float | None = None) -> np.ndarray:
-    """The correction w [3] that all pairs share, what a gyro's bias makes of equal intervals.
+def common_rate(
+    pairs: list[PairSystem],
+    seconds: list[float],
+    taken: list[np.ndarray],
+    beta: float | None = None,
+) -> np.ndarray:
+    """The gyro's bias as vision sees it [rad/s], in the camera's frame.
 
-    Each pair's translation is eliminated (Schur complement), with beta where it is known.
+    Pair k was turned too far by w_k = (rate - taken_k) seconds_k. Each pair's translation is
+    eliminated (Schur complement), with beta where it is known.
+
+    Args:
+        pairs: with a rotation from the gyro each.
+        seconds: their durations.
+        taken: [3] each, rates taken off the gyro before.
+        beta: the offset, or None.
     """
     left, right = np.zeros((3, 3)), np.zeros(3)
-    for pair in pairs:
+    for pair, duration, before in zip(pairs, seconds, taken, strict=True):
         N, g = pair.N, pair.g
         if beta is not None:
             C = _reduction(beta)
@@ -147,8 +159,9 @@ def common_rotation(pairs: list[PairSystem], beta: float | None = None) -> np.nd
         moved, turned = slice(0, len(g) - 3), slice(len(g) - 3, len(g))
         both = np.column_stack([N[moved, turned], g[moved]])
         gone = np.linalg.lstsq(N[moved, moved], both, rcond=1e-10)[0]
-        left += N[turned, turned] - N[turned, moved] @ gone[:, :3]
-        right += g[turned] - N[turned, moved] @ gone[:, 3]
+        S = N[turned, turned] - N[turned, moved] @ gone[:, :3]
+        left += duration**2 * S
+        right += duration * (g[turned] - N[turned, moved] @ gone[:, 3] + duration * S @ before)
     return np.linalg.solve(left, right)
 
 
