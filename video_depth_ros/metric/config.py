@@ -96,7 +96,7 @@ class InertialConfig:
     features: int = parameter(200, "Features followed.", low=20, high=5000)
     min_tracks: int = parameter(20, "Fewest features between keyframes.", low=12, high=5000)
     interval: float = parameter(0.2, "Time between keyframes.", unit="s", low=0.02, high=2.0)
-    keyframes: int = parameter(30, "Keyframes aligned together.", low=5, high=100)
+    keyframes: int = parameter(30, "Most keyframes aligned together.", low=8, high=100)
     gravity: float = parameter(9.81, "Strength of gravity.", unit="m/s^2", low=1.0, high=30.0)
     max_gravity_error: float = parameter(
         0.5, "Largest error of the gravity found freely.", unit="m/s^2", low=0.01, high=10.0
