@@ -69,7 +69,15 @@ class OdometryConfig:
     min_tracks: int = parameter(30, "Fewest features for a measurement.", low=8, high=5000)
     min_baseline: float = parameter(0.05, "Smallest motion.", unit="m", low=1e-3, high=100.0)
     min_parallax: float = parameter(
-        1.5, "Median parallax at which features are triangulated.", unit="deg", low=0.05, high=45.0
+        1.0, "Median parallax below which nothing is triangulated.", unit="deg",
+        low=0.05, high=45.0,
+    )  # fmt: skip
+    max_sigma: float = parameter(
+        0.04,
+        "Relative standard deviation of all inverse depths together, from the motion's errors, "
+        "at which the baseline is long enough.",
+        low=0.005,
+        high=0.5,
     )
     max_reprojection: float = parameter(
         1.5, "Largest reprojection error of a feature.", unit="px", low=0.1, high=50.0
@@ -82,10 +90,24 @@ class OdometryConfig:
         0.01, "Relative standard deviation of the odometer's distance.", low=0.0, high=1.0
     )
     sigma_position: float = parameter(
-        0.002, "Standard deviation of a position difference.", unit="m", low=0.0, high=10.0
+        0.003, "Standard deviation of a position difference.", unit="m", low=0.0, high=10.0
+    )
+    sigma_distance: float = parameter(
+        0.01,
+        "The same, growing with the way, added in squares.",
+        unit="m/sqrt(m)",
+        low=0.0,
+        high=1.0,
     )
     sigma_rotation: float = parameter(
         0.005, "Standard deviation of a rotation difference.", unit="rad", low=1e-6, high=1.0
+    )
+    sigma_turn: float = parameter(
+        0.015,
+        "The same, growing with the turn, added in squares.",
+        unit="rad/sqrt(rad)",
+        low=0.0,
+        high=1.0,
     )
 
 

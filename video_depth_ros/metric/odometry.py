@@ -1,29 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Odometry to anchors: features triangulated over a metric baseline.
 
-For a feature seen at x1 in the keyframe and at x2 now, with X = R x1 + q1 t the point scaled by
-its inverse depth q1 in the keyframe, x2 ~ X is linear in q1: (r - x2 r_z) + q1 (t - x2 t_z) = 0
-with r = R x1, in x and y. Two equations, one unknown: the rest is the reprojection error.
+A keyframe's features are followed until the motion since then is known well enough for their
+depth: a milliradian of rotation is worth 6 % of depth at one degree of parallax, and a centimetre
+of position 10 % of it over ten. The odometer's motion is corrected by the features' epipolar lines
+(:mod:`two_view`); what these leave open is stated as an error common to all anchors.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import OdometryConfig
-from video_depth_ros.metric.poses import PoseHistory, inverse, rotation
+from video_depth_ros.metric.flow import predicted, refine
+from video_depth_ros.metric.poses import PoseHistory, inverse, rotation_vector
 from video_depth_ros.metric.reasons import Verdict
-from video_depth_ros.metric.tracks import FeatureTracker, Tracks, epipolar_rotation, homogeneous
-from video_depth_ros.metric.visual import free_rotation, pair_system
+from video_depth_ros.metric.tracks import FeatureTracker, Tracks, homogeneous
+from video_depth_ros.metric.two_view import Motion, common_error, correct, triangulate
 
-_ROTATION_LEFT = 0.3  # share of the rotation's error that the correction leaves
-_FADING = 0.5  # share of features below which half the parallax must do
+_FADING = 0.5  # share of features below which a less certain motion must do
+_ENOUGH_FADING = 3.0  # times max_sigma that then is enough
+_FEWEST = 8  # features that make a motion's error meaningful
 _MIN_SURVIVAL = 0.3  # share of the keyframe's features below which it is given up
 _MAX_SIGMA = 0.3  # share of the median inverse depth at which a triangulation tells nothing
+_WINDOW = 7  # px; a feature may be at any depth within
+_EDGE = 0.15  # relative range of inverse depth within, above which a feature lies on an edge
+_ALIKE = 0.3  # of the disagreement of disparity and features that is common to all of them
+_LASTING = 2.0  # s that it lasts: traffic, repeated texture, a network's error of shape
+_LEAST = 0.5  # s between measurements that the filter holds apart itself
 
 
 class OdometrySource:
@@ -35,6 +46,8 @@ class OdometrySource:
         self._tracker = FeatureTracker(config.features)
         self._T_camera_base = np.eye(4)
         self._key: View | None = None
+        self._key_image = np.zeros((0, 0), np.uint8)
+        self._given_ns: int | None = None
 
     def add(self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray) -> None:
         """Take a pose."""
@@ -45,6 +58,7 @@ class OdometrySource:
         """Forget the features; the poses stay."""
         self._tracker.clear()
         self._key = None
+        self._given_ns = None
 
     def motion(self, from_ns: int, to_ns: int) -> np.ndarray | None:
         """T_camera(to)_camera(from), float64 [4, 4], or None where poses are missing."""
@@ -66,84 +80,167 @@ class OdometrySource:
         tracker.follow(image)
         tracks = tracker.tracks
         if tracks is None or self._key is None:
-            return self._start_keyframe(view, None)
+            return self._start_keyframe(image, view, None)
         enough = len(tracks.key) >= self.config.min_tracks
         T = self.motion(tracks.key_ns, stamp_ns) if enough else None
         if T is not None and np.linalg.norm(T[:3, 3]) >= self.config.min_baseline:
-            d, _ = self._key.sample(tracks.key)
-            found, parallax = triangulate(camera, tracks, d, T, self.config)
-            wanted = math.radians(self.config.min_parallax)
-            if parallax >= wanted or (parallax >= 0.5 * wanted and tracker.survival < _FADING):
+            found = self._triangulated(image, view, camera, tracks, T)
+            if found is not None:
                 few = len(found) < self.config.min_tracks
-                self._start_keyframe(view, None)
-                return Verdict.FEW_TRACKS if few else found
+                self._start_keyframe(image, view, None)
+                if few:
+                    return Verdict.FEW_TRACKS
+                self._given_ns = stamp_ns
+                return found
         if not enough or tracker.survival < _MIN_SURVIVAL:
-            return self._start_keyframe(view, Verdict.FEW_TRACKS)
+            return self._start_keyframe(image, view, Verdict.FEW_TRACKS)
         if (stamp_ns - tracks.key_ns) * 1e-9 > self.config.max_age:
-            return self._start_keyframe(view, Verdict.SHORT_BASELINE)
+            return self._start_keyframe(image, view, Verdict.SHORT_BASELINE)
         return None
 
-    def _start_keyframe(self, view: View, verdict: Verdict | None) -> Verdict | None:
+    def _start_keyframe(
+        self, image: np.ndarray, view: View, verdict: Verdict | None
+    ) -> Verdict | None:
         self._tracker.start_keyframe(view.stamp_ns)
-        self._key = view
+        self._key, self._key_image = view, image
         return verdict
 
+    def _triangulated(
+        self, image: np.ndarray, view: View, camera: Camera, tracks: Tracks, T: np.ndarray
+    ) -> Anchors | None:
+        """Anchors over the motion so far; None where a longer one would tell more."""
+        assert self._key is not None
+        config = self.config
+        fading = self._tracker.survival < _FADING
+        limit = config.max_sigma * (_ENOUGH_FADING if fading else 1.0)
+        seen = triangulated(camera, tracks, self._key, T, config)
+        if (
+            len(seen.anchors) < config.min_tracks
+            or seen.parallax < math.radians(config.min_parallax)
+            or seen.anchors.common > limit
+        ):
+            return None
+        if seen.slope > 0.0:
+            tau = np.outer([seen.slope, seen.shift], seen.motion.t).ravel()
+            motion = np.concatenate([tau, np.zeros(3)])
+            flow = predicted(camera, self._key.disparity, seen.motion.R, motion)
+            now, found = refine(self._key_image, image, flow, tracks.key, tracks.now)
+            if np.count_nonzero(found) >= config.min_tracks:
+                again = Tracks(tracks.key_ns, tracks.key[found], now[found])
+                seen = triangulated(camera, again, self._key, T, config)
+        if len(seen.anchors) < config.min_tracks:
+            return seen.anchors
+        since = math.inf
+        if self._given_ns is not None:
+            since = (view.stamp_ns - self._given_ns) * 1e-9
+        lasting = math.sqrt(max(1.0, _LASTING / max(since, _LEAST)))
+        common = math.hypot(seen.anchors.common, _ALIKE * seen.disagreement * lasting)
+        return off_edges(
+            dataclasses.replace(seen.anchors, common=common), view, seen.slope, config.min_tracks
+        )
 
-def triangulate(
-    camera: Camera,
-    tracks: Tracks,
-    disparity: np.ndarray,
-    T_now_key: np.ndarray,
-    config: OdometryConfig,
-) -> tuple[Anchors, float]:
-    """Triangulate features over a known motion.
 
-    Odometers know translation better than rotation, and at one degree of parallax a milliradian
-    is worth six percent of depth. The rotation is corrected first: by the features with the shape
-    that the disparity tells, then by their epipolar lines.
+@dataclass(frozen=True)
+class Seen:
+    """Features triangulated over an odometer's motion.
+
+    Attributes:
+        anchors: in the newest frame; ``common`` is what the motion's errors leave.
+        motion: the odometer's, corrected by the features.
+        parallax: its median over the anchors [rad], 0 without any.
+        slope, shift: the map from the keyframe's disparity to inverse depth, roughly.
+        disagreement: relative deviation of the features from that map beyond their own noise.
+    """
+
+    anchors: Anchors
+    motion: Motion
+    parallax: float = 0.0
+    slope: float = 0.0
+    shift: float = 0.0
+    disagreement: float = 0.0
+
+
+def triangulated(
+    camera: Camera, tracks: Tracks, key: View, T_now_key: np.ndarray, config: OdometryConfig
+) -> Seen:
+    """Correct the odometer's motion by the features, and triangulate them over it.
 
     Args:
         camera: model of both frames.
         tracks: features.
-        disparity: float [N], at the features in the keyframe, NaN unknown.
+        key: the keyframe.
         T_now_key: float64 [4, 4], metres.
-        config: gates and noise.
-
-    Returns:
-        Anchors in the newest frame, and the median parallax of all features [rad].
+        config: gates, noise of odometer and features.
     """
-    t = T_now_key[:3, 3]
-    focal = math.sqrt(camera.fx * camera.fy)
     first, second = homogeneous(camera, tracks.key), homogeneous(camera, tracks.now)
-    R = T_now_key[:3, :3]
-    known = np.isfinite(disparity)
-    system = None
-    if known.sum() >= config.min_tracks:
-        d = disparity[known].astype(np.float64)
-        sigma_ray = config.sigma_pixel / focal
-        system = pair_system(first[known], second[known], d, R, sigma_ray, config.sigma_rotation)
-    if system is not None:
-        R = R @ rotation(free_rotation(system))
-    R = epipolar_rotation(camera, tracks, R, t, 0.2 * config.sigma_rotation)
-    turned, seen = first @ R.T, second[:, :2]
-    A = turned[:, :2] - seen * turned[:, 2:]
-    B = t[:2] - seen * t[2]
-    size = np.maximum((B * B).sum(axis=1), 1e-18)
-    q_key = -(A * B).sum(axis=1) / size
-    z = turned[:, 2] + q_key * t[2]  # depth now over depth in the keyframe
-    parallax = float(np.median(np.abs(q_key) * np.sqrt(size)))
-    with np.errstate(all="ignore"):
-        error = np.linalg.norm(A + q_key[:, None] * B, axis=1) / z * focal
-        q = q_key / z
-        sigma = config.sigma_pixel / focal * np.abs(z) / np.sqrt(size) * turned[:, 2] / z**2
-    front = (q_key > 0.0) & (z > 0.05)
-    keep = front & (error < config.max_reprojection)
-    if keep.any():
-        # never by a point's own parallax: that would keep the far points measured too near
-        keep &= sigma < _MAX_SIGMA * float(np.median(q[keep]))
-    common = math.hypot(
-        config.sigma_scale,
-        config.sigma_position / float(np.linalg.norm(t)),
-        _ROTATION_LEFT * config.sigma_rotation / max(parallax, 1e-6),
+    focal = math.sqrt(camera.fx * camera.fy)
+    turn = float(np.linalg.norm(rotation_vector(T_now_key[:3, :3])))
+    way = float(np.linalg.norm(T_now_key[:3, 3]))
+    motion = correct(
+        first,
+        second,
+        T_now_key,
+        config.sigma_pixel / focal,
+        math.hypot(config.sigma_rotation, config.sigma_turn * math.sqrt(turn)),
+        math.hypot(config.sigma_position, config.sigma_distance * math.sqrt(way)),
     )
-    return Anchors(tracks.now[keep], q[keep], sigma[keep], common), parallax
+    points = triangulate(first, second, motion)
+    d, _ = key.sample(tracks.key)
+    good = points.front & (points.error * focal < config.max_reprojection) & np.isfinite(d)
+    if good.any():
+        # never by a point's own parallax: that would keep the far points measured too near
+        good &= points.sigma < _MAX_SIGMA * float(np.median(points.now[good]))
+    now, sigma = points.now[good], points.sigma[good]
+    if len(now) < _FEWEST:
+        return Seen(Anchors(tracks.now[good], now, sigma), motion)
+    error = common_error(now, sigma, points.jacobian[good], motion.covariance)
+    q = points.key[good]
+    slope, shift = resistant_line(d[good], q)
+    residual = 1.4826 * float(np.median(np.abs(q - slope * d[good] - shift) / q))
+    noise = float(np.median(sigma / now))
+    return Seen(
+        Anchors(tracks.now[good], now, sigma, math.hypot(config.sigma_scale, error)),
+        motion,
+        float(np.median(points.parallax[good])),
+        slope,
+        shift,
+        math.sqrt(max(residual**2 - noise**2, 0.0)),
+    )
+
+
+def off_edges(anchors: Anchors, view: View, slope: float, fewest: int) -> Anchors:
+    """Anchors on even ground, at least the ``fewest`` on the most even, the rest less certain.
+
+    A feature on an edge belongs to the nearer side, whatever lies at its pixel: it would read too
+    near.
+
+    Args:
+        anchors: at least ``fewest``.
+        view: their frame.
+        slope: inverse depth per disparity, roughly.
+        fewest: to be left.
+    """
+    d = np.nan_to_num(view.disparity, nan=float(np.nanmedian(view.disparity)))
+    smooth = cv2.medianBlur(np.asarray(d, np.float32), 3)
+    kernel = np.ones((_WINDOW, _WINDOW), np.uint8)
+    spread = cv2.dilate(smooth, kernel) - cv2.erode(smooth, kernel)
+    height, width = spread.shape
+    u, v = np.clip(np.rint(anchors.uv), 0, (width - 1, height - 1)).astype(np.intp).T
+    relief = max(slope, 0.0) * spread[v, u].astype(np.float64)
+    uneven = relief / anchors.inverse_depth
+    even = uneven <= max(_EDGE, float(np.sort(uneven)[fewest - 1]))
+    return dataclasses.replace(anchors, sigma=np.hypot(anchors.sigma, 0.5 * relief)).take(even)
+
+
+def resistant_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and offset through the medians of the outer thirds (Tukey, 1977).
+
+    It stands up to nearly a sixth of wrong points wherever they lie; nothing but a prediction and
+    a measure of disagreement is made of it.
+    """
+    order = np.argsort(x)
+    third = max(1, len(x) // 3)
+    low, high = order[:third], order[-third:]
+    run = float(np.median(x[high]) - np.median(x[low]))
+    slope = float(np.median(y[high]) - np.median(y[low])) / run if run > 0.0 else 0.0
+    return slope, float(np.median(y - slope * x))

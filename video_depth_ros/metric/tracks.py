@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from video_depth_ros.camera import Camera
-from video_depth_ros.metric.poses import rotation, rotation_vector
 
 _WINDOW = (15, 15)
 _LEVELS = 4
@@ -101,48 +100,6 @@ def _evened(image: np.ndarray) -> np.ndarray:
     gain = min(48.0 / max(float(deviation[0, 0]), 1.0), 8.0)
     levels = np.clip((np.arange(256) - mean[0, 0]) * gain + 128.0, 0, 255).astype(np.uint8)
     return cv2.LUT(image, levels)
-
-
-def epipolar_rotation(
-    camera: Camera, tracks: Tracks, R: np.ndarray, t: np.ndarray, sigma_rotation: float
-) -> np.ndarray:
-    """The rotation key -> now that best fits the features, given the translation's direction.
-
-    Odometers know translation better than attitude; one milliradian moves a feature by half a
-    pixel. Gauss-Newton on the epipolar error x2' [t]x R exp(w) x1 with a prior on w.
-
-    Args:
-        camera: model of both frames.
-        tracks: features.
-        R, t: T_now_key's parts; t in metres.
-        sigma_rotation: standard deviation of R [rad].
-
-    Returns:
-        Corrected rotation [3, 3].
-    """
-    length = float(np.linalg.norm(t))
-    if length < 1e-9 or len(tracks.key) < 8:
-        return R
-    first, second = homogeneous(camera, tracks.key), homogeneous(camera, tracks.now)
-    normals = np.cross(second, t / length)  # x2' [t]x, as row vectors
-    total = R.copy()
-    for _ in range(5):
-        turned = first @ total.T
-        error = np.einsum("ij,ij->i", normals, turned)
-        # first-order distance to the epipolar line, in normalised coordinates
-        lines = np.cross(np.broadcast_to(t / length, turned.shape), turned)
-        size = np.maximum(np.hypot(lines[:, 0], lines[:, 1]), 1e-9)
-        J = np.cross(first, normals @ total) / size[:, None]
-        error = error / size
-        sigma = max(1.4826 * float(np.median(np.abs(error))), 0.2 / camera.fx)
-        weight = np.square(np.maximum(0.0, 1.0 - np.square(error / (4.685 * sigma)))) / sigma**2
-        left = (J * weight[:, None]).T @ J + np.eye(3) / sigma_rotation**2
-        drift = rotation_vector(R.T @ total)
-        step = -np.linalg.solve(left, J.T @ (weight * error) + drift / sigma_rotation**2)
-        total = total @ rotation(step)
-        if np.linalg.norm(step) < 1e-7:
-            break
-    return total
 
 
 def homogeneous(camera: Camera, uv: np.ndarray) -> np.ndarray:
