@@ -198,7 +198,11 @@ class FitConfig:
         0.01, "Smallest relative standard deviation of a fit.", low=0.0, high=0.5
     )
     min_positive: float = parameter(
-        0.95, "Smallest share of pixels whose fitted inverse depth is positive.", low=0.0, high=1.0
+        0.95,
+        "Smallest share of pixels that the fit does not put behind infinity by more than its "
+        "own deviation there.",
+        low=0.0,
+        high=1.0,
     )
 
 
@@ -290,7 +294,8 @@ class ScaleConfig:
     )
     slew: float = parameter(
         0.05,
-        "Largest relative change of the published scale per second; 0: no limit.",
+        "Largest relative change of published depth per second, over the nearer half of the view, "
+        "or the scale's standard deviation where that is more; 0: no limit.",
         unit="1/s",
         low=0.0,
         high=100.0,
