@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -15,17 +13,16 @@ from torch import Tensor
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import MetricScale
-from video_depth_ros.metric.anchors import Anchors, View
+from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.depth_output import DepthOutput
 from video_depth_ros.metric.fusion import Fusion
 from video_depth_ros.metric.inertial_source import InertialSource
-from video_depth_ros.metric.lidar import depth_to_anchors, points_to_anchors
 from video_depth_ros.metric.odometry import OdometrySource
 from video_depth_ros.metric.publication import Publication
+from video_depth_ros.metric.ranging import Ranging, rigid
 from video_depth_ros.metric.reasons import PointTimes, Verdict
 from video_depth_ros.metric.report import ScaleReport
-from video_depth_ros.metric.sweep import Sweep, sweep_of
 from video_depth_ros.metric.waiting import Measurement, WaitingRoom
 
 
@@ -44,6 +41,7 @@ class MetricScaler:
         self._output = DepthOutput(config)
         self._odometry = OdometrySource(config.odometry)
         self._inertial = InertialSource(config.imu)
+        self._ranging = Ranging(config.lidar, self._odometry.motion)
         self._sequence: int | None = None
         self._time_ns: int | None = None
 
@@ -56,6 +54,7 @@ class MetricScaler:
     def config(self, config: ScaleConfig) -> None:
         self._config = config
         self._fusion.config = self._publication.config = self._output.config = config
+        self._ranging.config = config.lidar
 
     def add_points(
         self,
@@ -75,25 +74,11 @@ class MetricScaler:
         Raises:
             InputError: ``points`` or ``transform``, when the shapes or numbers cannot be that.
         """
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise InputError("points", f"expected points [N, 3], got {list(points.shape)}")
-        if offset_s is not None and offset_s.shape != (len(points),):
-            raise InputError(
-                "points", f"expected {len(points)} times of points, got {list(offset_s.shape)}"
-            )
-        T = _rigid(T_camera_sensor)
-        config = self.config.lidar
 
-        def anchors(view: View) -> Anchors | Verdict:
-            sweep = self._sweep(offset_s, T, stamp_ns, view)
-            self._fusion.account("lidar").point_times = (
-                PointTimes.PER_POINT if isinstance(sweep, Sweep) else sweep
-            )
-            if isinstance(sweep, Sweep):
-                return points_to_anchors(points, T, view, config, sweep)
-            return points_to_anchors(points, self._moved(T, stamp_ns, view), view, config)
+        def tell(times: PointTimes) -> None:
+            self._fusion.account("lidar").point_times = times
 
-        self._put("lidar", stamp_ns, anchors)
+        self._put(self._ranging.points(points, stamp_ns, T_camera_sensor, offset_s, tell))
 
     def add_sparse_depth(self, depth: np.ndarray, stamp_ns: int, camera: Camera) -> None:
         """A depth image with gaps, registered to the camera's optical frame.
@@ -106,16 +91,7 @@ class MetricScaler:
         Raises:
             InputError: ``size`` when image and model differ in size.
         """
-        if depth.shape != (camera.height, camera.width):
-            raise InputError(
-                "size",
-                f"expected sparse depth of {camera.width}x{camera.height} px, got "
-                f"{list(depth.shape)}; give the model of the depth image itself",
-            )
-        config = self.config.lidar
-        self._put(
-            "sparse_depth", stamp_ns, lambda view: depth_to_anchors(depth, camera, view, config)
-        )
+        self._put(self._ranging.sparse_depth(depth, stamp_ns, camera))
 
     def add_range(
         self, distance: float, sigma: float, stamp_ns: int, T_camera_sensor: np.ndarray
@@ -125,17 +101,7 @@ class MetricScaler:
         Raises:
             InputError: ``transform`` when the transform is none.
         """
-        T = _rigid(T_camera_sensor)
-        config = dataclasses.replace(self.config.lidar, occlusion_margin=0.0)
-        points = np.array([[distance, 0.0, 0.0]])
-
-        def anchors(view: View) -> Anchors | Verdict:
-            found = points_to_anchors(points, self._moved(T, stamp_ns, view), view, config)
-            if isinstance(found, Verdict):
-                return found
-            return dataclasses.replace(found, sigma=sigma * found.inverse_depth**2)
-
-        self._put("range", stamp_ns, anchors)
+        self._put(self._ranging.distance(distance, sigma, stamp_ns, T_camera_sensor))
 
     def add_odometry(
         self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray
@@ -150,7 +116,7 @@ class MetricScaler:
         Raises:
             InputError: ``transform`` when a transform is none.
         """
-        pose, mounting = _rigid(T_odom_base), _rigid(T_camera_base)
+        pose, mounting = rigid(T_odom_base), rigid(T_camera_base)
         self._fusion.account("odometry").received += 1
         self._odometry.add(pose, stamp_ns, mounting)  # also compensates motion, if no source
 
@@ -171,7 +137,7 @@ class MetricScaler:
         Raises:
             InputError: ``transform``, or ``imu`` when a number is not finite.
         """
-        mounting = _rigid(T_camera_imu)
+        mounting = rigid(T_camera_imu)
         gyro = np.asarray(angular_velocity, dtype=np.float64).reshape(-1)
         force = np.asarray(linear_acceleration, dtype=np.float64).reshape(-1)
         if gyro.shape != (3,) or force.shape != (3,) or not np.isfinite([gyro, force]).all():
@@ -257,15 +223,13 @@ class MetricScaler:
             reinitialised=fusion.reinitialised,
         )
 
-    def _put(
-        self, source: str, stamp_ns: int, anchors: Callable[[View], Anchors | Verdict]
-    ) -> None:
-        record = self._fusion.account(source)
-        record.received += 1
+    def _put(self, measurement: Measurement) -> None:
+        source = measurement.source
+        self._fusion.account(source).received += 1
         if source not in self.config.sources:
             self._fusion.count(source, Verdict.DISABLED)
             return
-        self._waiting.put(Measurement(source, stamp_ns, anchors))
+        self._waiting.put(measurement)
 
     def _restart(self, sequence: int | None) -> None:
         self._sequence = sequence
@@ -315,34 +279,3 @@ class MetricScaler:
             elif fit is not None:
                 jumped |= self._fusion.take("imu", view, fit) is Verdict.REINITIALISED
         return jumped
-
-    def _moved(self, T_camera_sensor: np.ndarray, stamp_ns: int, view: View) -> np.ndarray:
-        """Sensor at its stamp to the camera at the frame's, where odometry tells the motion."""
-        if stamp_ns == view.stamp_ns:
-            return T_camera_sensor
-        motion = self._odometry.motion(stamp_ns, view.stamp_ns)
-        return T_camera_sensor if motion is None else motion @ T_camera_sensor
-
-    def _sweep(
-        self, offset_s: np.ndarray | None, T: np.ndarray, stamp_ns: int, view: View
-    ) -> Sweep | PointTimes:
-        """The motion within a scan, or why its points are taken as simultaneous."""
-        if offset_s is None or not offset_s.size:
-            return PointTimes.NOT_GIVEN
-        if not self.config.lidar.deskew:
-            return PointTimes.SWITCHED_OFF
-        return sweep_of(offset_s, T, stamp_ns, view.stamp_ns, self._odometry.motion)
-
-
-def _rigid(T: np.ndarray) -> np.ndarray:
-    """A checked rigid transform, float64 [4, 4].
-
-    Raises:
-        InputError: ``transform``.
-    """
-    T = np.asarray(T, dtype=np.float64)
-    if T.shape != (4, 4) or not np.isfinite(T).all():
-        raise InputError("transform", f"expected a finite 4x4 transform, got {list(T.shape)}")
-    if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3):
-        raise InputError("transform", "expected a rotation matrix; check the extrinsics")
-    return T
