@@ -127,7 +127,7 @@ class InertialConfig:
         0.1, "Largest relative standard deviation of an aligned scale.", low=0.005, high=0.5
     )
     max_ratio: float = parameter(
-        1.5,
+        1.3,
         "Largest ratio of the scales found by regressing vision on inertia and inertia on "
         "vision; noise drives them apart.",
         low=1.01,

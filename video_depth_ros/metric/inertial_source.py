@@ -12,7 +12,7 @@ import numpy as np
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import InertialConfig
-from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.fit import PARTS, ScaleFit
 from video_depth_ros.metric.flow import predicted, refine
 from video_depth_ros.metric.inertial import (
     UNSEEN,
@@ -41,6 +41,7 @@ from video_depth_ros.metric.visual import (
 _SIGMA_PIXEL = 0.3
 _TOO_LONG = 2.5  # keyframes this many intervals apart break the window
 _GOAL = 0.05  # relative deviation at which a window need not grow on
+_FULL = 0.07  # and at which a window that cannot grow on is still of use
 _LEAST_PAIRS = 8  # with fewer the deviation is hardly known itself
 _BLIND = 3  # pairs in a row without enough features break the window
 _CAUTION = 1.5  # on the formal deviation
@@ -48,7 +49,6 @@ _LEVEL = 0.02  # relative error of level and slope, at least
 _RELIEF = 3.29  # 5 to 95 % range of a normal law over its standard deviation
 _MEDIAN = 0.6745  # median size of a normal law's numbers over their standard deviation
 _ROWS, _COLUMNS = 3, 4  # parts of the view within which a network's errors are alike
-_PARTS = 10.0  # as many are independent, as in the fit of anchors
 _UNTOLD = 0.2  # error of shape where features do not tell it
 _BIAS_MEMORY = 0.2
 
@@ -181,7 +181,7 @@ class InertialSource:
             ]
         )
         rho = _UNTOLD if rho is None else rho
-        stretch = rho / math.sqrt(_PARTS)
+        stretch = rho / math.sqrt(PARTS)
         moved = iter(motions)
         steps = []
         for pair, _ in self._pairs:
@@ -198,8 +198,8 @@ class InertialSource:
         self._bias = self._bias + _BIAS_MEMORY * (bias - self._bias)
         if not found.observable:
             return Verdict.UNOBSERVABLE
-        if not full and found.sigma > _GOAL * found.a:
-            return None  # the window may still grow
+        if found.sigma > (_FULL if full else _GOAL) * found.a:
+            return Verdict.UNOBSERVABLE if full else None  # the window may still grow
         return self._fit(found, systems, beta, sigma_beta, rho)
 
     def _steadied(self) -> list[PairSystem]:
@@ -244,7 +244,7 @@ class InertialSource:
             return Verdict.UNOBSERVABLE
         relief = float(np.median([system.spread for system in systems])) / _RELIEF
         # errors of shape lean the map as they would a regression over so many parts
-        lean = rho / math.sqrt(_PARTS) * (centre + beta) / relief
+        lean = rho / math.sqrt(PARTS) * (centre + beta) / relief
         sigma_slope = _CAUTION * math.hypot(sigma_beta / (centre + beta), lean)
         self._pairs.clear()  # the next one is independent of this
         return ScaleFit(
@@ -258,4 +258,5 @@ class InertialSource:
             n=sum(system.n for system in systems),
             inlier_share=1.0,
             residual=_MEDIAN * rho,
+            roughness=rho,
         )
