@@ -187,6 +187,8 @@ def test_features_on_edges_are_left_out() -> None:
     left = off_edges(anchors, View(0, d, CAMERA), 1.0, 30)
     assert len(left) == 60 and left.uv[:, 0].max() <= 250.0 and left.common == 0.02
     np.testing.assert_allclose(left.sigma, 1e-3)
+    unknown = View(0, np.full_like(d, np.nan), CAMERA)
+    assert len(off_edges(anchors, unknown, 1.0, 30)) == 80
     kept = off_edges(anchors, View(0, d, CAMERA), 1.0, 70)  # too few others
     assert len(kept) >= 70 and kept.sigma.max() == pytest.approx(0.15, rel=1e-3)
 

@@ -220,7 +220,10 @@ def off_edges(anchors: Anchors, view: View, slope: float, fewest: int) -> Anchor
         slope: inverse depth per disparity, roughly.
         fewest: to be left.
     """
-    d = np.nan_to_num(view.disparity, nan=float(np.nanmedian(view.disparity)))
+    known = np.isfinite(view.disparity)
+    if not known.any():
+        return anchors
+    d = np.where(known, view.disparity, np.median(view.disparity[known]))
     smooth = cv2.medianBlur(np.asarray(d, np.float32), 3)
     kernel = np.ones((_WINDOW, _WINDOW), np.uint8)
     spread = cv2.dilate(smooth, kernel) - cv2.erode(smooth, kernel)
