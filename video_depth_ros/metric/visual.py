@@ -261,11 +261,6 @@ def shape_error(pairs: list[tuple[Residuals, np.ndarray]]) -> float | None:
     return max(math.sqrt(max(excess, 0.0)), _LEAST_SHAPE)
 
 
-def free_rotation(pair: PairSystem) -> np.ndarray:
-    """The rotation correction w [3] with neither translation nor beta known."""
-    return np.linalg.lstsq(pair.N, pair.g, rcond=1e-12)[0][6:]
-
-
 def _cost(pair: PairSystem, beta: float) -> float:
     C = _reduction(beta)
     g = C.T @ pair.g
