@@ -135,7 +135,8 @@ def test_a_common_bias_is_found_and_steadies_the_motion() -> None:
     assert np.linalg.norm(common_rate(systems, seconds, taken) - rate) < 3e-3
     found = common_rate(systems, seconds, taken, BETA)
     assert np.linalg.norm(found - rate) < 2e-3
-    loose, steady = [], []
+    loose: list[np.ndarray] = []
+    steady: list[np.ndarray] = []
     for k, scene in enumerate(scenes):
         known = steadied(systems[k], (found - taken[k]) * seconds[k], 3e-4)
         for which, errors in ((systems[k], loose), (known, steady)):

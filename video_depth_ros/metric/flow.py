@@ -16,6 +16,7 @@ import numpy as np
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.poses import rotation
+from video_depth_ros.metric.tracks import evened
 
 _WINDOW = (11, 11)
 _LEVELS = 1
@@ -60,7 +61,7 @@ def refine(
     if not len(key):
         return now, np.zeros(0, dtype=bool)
     warped = cv2.remap(second, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    first, warped = _evened(first), _evened(warped)
+    first, warped = evened(first), evened(warped)
     start = key.astype(np.float32)[:, None]
     there, found = _track(first, warped, start)
     back, returned = _track(warped, first, there)
@@ -77,11 +78,3 @@ def _track(first: Any, second: Any, start: Any) -> tuple[Any, Any]:
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )  # fmt: skip
     return there, found
-
-
-def _evened(image: Any) -> Any:
-    """At a fixed mean and contrast: exposure changes, and Lucas and Kanade's tracker minds it."""
-    mean, deviation = cv2.meanStdDev(image)
-    gain = min(48.0 / max(float(deviation[0, 0]), 1.0), 8.0)
-    levels = np.clip((np.arange(256) - mean[0, 0]) * gain + 128.0, 0, 255).astype(np.uint8)
-    return cv2.LUT(image, levels)

@@ -58,7 +58,7 @@ class FeatureTracker:
 
     def follow(self, image: np.ndarray) -> None:
         """Follow all features into the next frame, uint8 [h, w]."""
-        image = _evened(image)
+        image = evened(image)
         previous, tracks = self._image, self._tracks
         self._image = image
         if previous is None or tracks is None or not len(tracks.now):
@@ -94,7 +94,7 @@ def _flow(first: Any, second: Any, start: Any) -> tuple[Any, Any]:
     return there, found
 
 
-def _evened(image: np.ndarray) -> np.ndarray:
+def evened(image: np.ndarray) -> np.ndarray:
     """The image at a fixed mean and contrast: automatic exposure breaks Lucas-Kanade."""
     mean, deviation = cv2.meanStdDev(image)
     gain = min(48.0 / max(float(deviation[0, 0]), 1.0), 8.0)
