@@ -36,7 +36,7 @@ def drive(request: pytest.FixtureRequest) -> Drive:
     return make_drive(*request.param)
 
 
-def _turned(axis: tuple[int, int, int], degrees: float) -> Fault:
+def turned(axis: tuple[int, int, int], degrees: float) -> Fault:
     """Extrinsics that are wrong."""
     T = np.eye(4)
     T[:3, :3] = rotation(np.deg2rad(degrees) * np.array(axis, dtype=float))
@@ -64,7 +64,7 @@ def _glass(low: float, high: float, behind: float) -> Fault:
     return fault
 
 
-def _clock(seconds: float) -> Fault:
+def clock(seconds: float) -> Fault:
     return lambda drive, turn, k: dataclasses.replace(turn, stamp_s=turn.stamp_s + seconds)
 
 
@@ -97,7 +97,7 @@ def test_without_a_fault(drive: Drive) -> None:
     "axis", [(0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1)]
 )
 def test_extrinsics_twenty_degrees_off(drive: Drive, axis: tuple[int, int, int]) -> None:
-    outcome = run(drive, _turned(axis, 20.0))
+    outcome = run(drive, turned(axis, 20.0))
     verdicts = outcome.report.sources["lidar"].verdicts
     assert outcome.wrong == 0, outcome.errors
     named = sum(verdicts[v] for v in NAMED)
@@ -114,14 +114,14 @@ def test_seeing_through_glass(drive: Drive, low: float, high: float, behind: flo
 
 @pytest.mark.parametrize("seconds", [0.1, -0.1])
 def test_clocks_a_tenth_of_a_second_apart(drive: Drive, seconds: float) -> None:
-    assert run(drive, _clock(seconds)).wrong == 0
+    assert run(drive, clock(seconds)).wrong == 0
 
 
 def test_clocks_far_apart(drive: Drive) -> None:
-    outcome = run(drive, _clock(60.0))
+    outcome = run(drive, clock(60.0))
     lidar = outcome.report.sources["lidar"]
     assert not outcome.errors and lidar.used == 0
-    ahead = run(drive, _clock(-60.0)).report
+    ahead = run(drive, clock(-60.0)).report
     assert ahead.sources["lidar"].verdicts[Verdict.TIME_OFFSET] == len(drive.times)
 
 

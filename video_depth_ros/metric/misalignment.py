@@ -26,6 +26,7 @@ _RELATED = 0.5  # 1 - rank correlation above which two orders have nothing in co
 _RELIEF = 0.3  # share of the view's disparity range that is relief
 _SURE = 0.02  # 1 - rank correlation below which there is no doubt
 _WELL = 0.05  # 1 - rank correlation below which there is nothing to look for
+_CHANCE = 0.6  # the poorer the agreement there, the more places are better by chance: see below
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Agreement:
         in_place: 1 - rank correlation; NaN when there are too few anchors.
         spread: share of the view's disparity range that the anchors' places cover.
         misalignment: disagreement in place over that at the best other place, above 1: better
-            elsewhere; 0 when in place all is well, NaN when no place tells anything.
+            elsewhere; 0 when in place all is well, NaN when no place tells anything. Of many
+            places one is always best, and with a rough network by much: the disagreement there
+            counts for more the larger it is, up to a quarter more.
     """
 
     in_place: float = math.nan
@@ -89,7 +92,8 @@ def agreement(view: View, camera: Camera, anchors: Anchors) -> Agreement:
     found = elsewhere <= _FOUND
     if not found.any():  # a network that is wrong everywhere says nothing about the extrinsics
         return Agreement(all_of_them, spread)
-    ratio = in_place[found] / np.maximum(elsewhere[found], _WELL)
+    there_at_least = np.maximum(elsewhere[found], _WELL)
+    ratio = in_place[found] / (there_at_least * (1.0 + (there_at_least - _WELL) / _CHANCE))
     return Agreement(all_of_them, spread, float(ratio.max()))
 
 
