@@ -172,7 +172,7 @@ class AlignmentConfig:
         "Share of the way back to the network's own affine frame that the running frame goes with "
         "every group, where no keyframes hold it: so fast are errors of the chain forgotten. The "
         "better a network's windows agree, the less is needed. 0: the chain alone; -1: what the "
-        "regressor asks for (nano 0.2, DVD 0).",
+        "regressor asks for (nano 0.5, DVD 0).",
         unit="1/group",
         low=-1.0,
         high=1.0,
