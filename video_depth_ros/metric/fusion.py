@@ -19,7 +19,7 @@ from video_depth_ros.metric.scale_filter import ScaleFilter
 
 _PLACED = ("lidar", "sparse_depth")  # sources whose extrinsics can be checked
 _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
-_CLEARED = 1.0  # misalignment at which a misaligned source is used again
+_CLEARED = 0.8  # misalignment at which a misaligned source is used again
 _TREND = 0.5  # weight of a new scan in the average misalignment
 _LEAST = 0.2  # misalignment below which all scans count alike
 # No map follows from such a measurement, but it tells how far off the present one is.
