@@ -19,12 +19,13 @@ from video_depth_ros.evaluation.metric_study_recordings import kitti_drive
 from video_depth_ros.evaluation.metric_study_regressors import RememberedRegressor
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.regressors import registry
+from video_depth_ros.simulation.recording import SimulationConfig
 
 from .drives import Drive, Fault, make_drive, run
 from .test_faults import clock, turned
 from .test_kitti import KITTI
 
-STYLES = {"room": "handheld", "corridor": "vehicle", "street": "vehicle", "clutter": "drone"}
+WORLDS = ("room", "corridor", "street", "clutter")
 AXES = ((0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1))
 
 
@@ -42,7 +43,11 @@ def line(name: str, drives: list[Drive], faults: list[Fault | None]) -> tuple[st
 
 
 def test_faults_of_twenty_drives() -> None:
-    drives = [make_drive(world, seed, STYLES[world]) for world in STYLES for seed in range(5)]
+    drives = [
+        make_drive(world, seed, SimulationConfig(world=world).style)
+        for world in WORLDS
+        for seed in range(5)
+    ]
     cases: list[tuple[str, list[Fault | None], int]] = [
         ("no fault", [None], 0),
         ("extrinsics 20 degrees off", [turned(axis, 20.0) for axis in AXES], 0),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from video_depth_ros.metric.config import FilterConfig
-from video_depth_ros.metric.fit import PARTS, ScaleFit
+from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.parts import PARTS
 from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.scale_filter import ScaleFilter
 

@@ -15,7 +15,8 @@ from video_depth_ros.frames import MetricScale, ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.fit import ScaleFit
-from video_depth_ros.metric.fusion import Fusion, covered_parts
+from video_depth_ros.metric.fusion import Fusion
+from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.publication import Publication
 from video_depth_ros.metric.scale_filter import ScaleFilter

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from video_depth_ros.metric.config import FitConfig
+from video_depth_ros.metric.parts import PARTS
 from video_depth_ros.metric.reasons import Verdict
 
 _TUKEY = 4.685  # 95 % efficiency on Gaussian noise
@@ -26,7 +27,6 @@ _INLIER = 2.5
 # A map that explains less than this share of the measured relief is a line through outliers that
 # all read one distance.
 _MIN_RELIEF = 0.1
-PARTS = 10.0  # of a view, over which a network's errors are alike within, independent between
 _SURE = 0.8  # share of inliers beyond which the rest are strays
 # The expected map is taken when its score is within this factor of the best.
 _PREFER_PRIOR = 1.5

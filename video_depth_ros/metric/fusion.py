@@ -13,6 +13,7 @@ from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.fit import ScaleFit, fit_scale
 from video_depth_ros.metric.misalignment import Agreement, agreement
+from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import SourceRecord
 from video_depth_ros.metric.scale_filter import ScaleFilter
@@ -25,7 +26,6 @@ _LEAST = 0.2  # misalignment below which all scans count alike
 # No map follows from such a measurement, but it tells how far off the present one is.
 _USELESS = (Verdict.UNRELATED, Verdict.OUTLIERS, Verdict.INVERTED, Verdict.NON_POSITIVE)
 _LOWEST = 0.2  # fitted over measured inverse depth that still says anything
-_ROWS, _COLUMNS = 3, 4  # parts of the view within which a network's errors are alike
 
 
 @dataclass(frozen=True)
@@ -165,18 +165,3 @@ class Fusion:
         margin = _SKY * fit.level + np.hypot(fit.sigma_level, slope * away)
         q = fit.level + fit.slope * away
         return bool(np.mean(q > -margin) >= self.config.fit.min_positive)
-
-
-def covered_parts(uv: np.ndarray, size: tuple[int, ...]) -> float:
-    """How many parts of a view anchors speak for, 1 to 12: 1 / sum of the squared shares.
-
-    Args:
-        uv: float [n], pixels [n, 2].
-        size: (height, width) of the view.
-    """
-    if not len(uv):
-        return 1.0
-    cell = np.clip(uv * (_COLUMNS / size[1], _ROWS / size[0]), 0.0, (_COLUMNS - 1, _ROWS - 1))
-    column, row = cell.astype(np.intp).T
-    share = np.bincount(row * _COLUMNS + column) / len(uv)
-    return float(1.0 / np.square(share).sum())

@@ -12,7 +12,7 @@ import numpy as np
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import InertialConfig
-from video_depth_ros.metric.fit import PARTS, ScaleFit
+from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.flow import predicted, refine
 from video_depth_ros.metric.inertial import (
     UNSEEN,
@@ -21,6 +21,7 @@ from video_depth_ros.metric.inertial import (
     align,
     gyro_bias,
 )
+from video_depth_ros.metric.parts import PARTS, part_of
 from video_depth_ros.metric.poses import inverse
 from video_depth_ros.metric.preintegration import InertialHistory, Preintegrated
 from video_depth_ros.metric.reasons import Verdict
@@ -48,7 +49,6 @@ _CAUTION = 1.5  # on the formal deviation
 _LEVEL = 0.02  # relative error of level and slope, at least
 _RELIEF = 3.29  # 5 to 95 % range of a normal law over its standard deviation
 _MEDIAN = 0.6745  # median size of a normal law's numbers over their standard deviation
-_ROWS, _COLUMNS = 3, 4  # parts of the view within which a network's errors are alike
 _UNTOLD = 0.2  # error of shape where features do not tell it
 _BIAS_MEMORY = 0.2
 
@@ -158,8 +158,7 @@ class InertialSource:
         first, second = homogeneous(camera, key), homogeneous(camera, now)
         sigma = _SIGMA_PIXEL / math.sqrt(camera.fx * camera.fy)
         system = pair_system(first, second, d, R, sigma, self.config.sigma_rotation)
-        cell = key * (_COLUMNS / camera.width, _ROWS / camera.height)
-        part = cell[:, 1].astype(np.intp) * _COLUMNS + cell[:, 0].astype(np.intp)
+        part = part_of(key, (camera.height, camera.width))
         return None if system is None else _Pair(first, second, d, part, R, system)
 
     def _align(self) -> ScaleFit | Verdict | None:

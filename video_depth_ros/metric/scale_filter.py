@@ -20,7 +20,8 @@ import math
 import numpy as np
 
 from video_depth_ros.metric.config import FilterConfig
-from video_depth_ros.metric.fit import PARTS, ScaleFit
+from video_depth_ros.metric.fit import ScaleFit
+from video_depth_ros.metric.parts import PARTS
 from video_depth_ros.metric.reasons import USABLE, Verdict
 
 _UNKNOWN_SHIFT = 0.5  # prior sigma of b, share of the level, where only the level was seen
