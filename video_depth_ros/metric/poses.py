@@ -12,6 +12,7 @@ import numpy as np
 _LENGTH = 4096  # 20 s of odometry at 200 Hz
 _EXTRAPOLATE_NS = 50_000_000  # constant velocity is assumed this far past the newest pose
 _GAP_NS = 500_000_000  # poses farther apart are not interpolated between
+_SMALL = 1e-4  # rotation at which the sine is the angle, to 2e-9 of it [rad]
 
 
 def inverse(T: np.ndarray) -> np.ndarray:
@@ -30,7 +31,11 @@ def rotation(vector: np.ndarray) -> np.ndarray:
 
 def rotation_vector(R: np.ndarray) -> np.ndarray:
     """Rotation vector [3] of a rotation matrix."""
-    return cv2.Rodrigues(np.asarray(R, dtype=np.float64))[0].reshape(3)
+    R = np.asarray(R, dtype=np.float64)
+    sine = 0.5 * np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
+    if np.trace(R) > 1.0 and float(np.linalg.norm(sine)) < _SMALL:
+        return sine  # OpenCV makes it zero
+    return cv2.Rodrigues(R)[0].reshape(3)
 
 
 class PoseHistory:
