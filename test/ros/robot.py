@@ -30,7 +30,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from video_depth_ros.camera import Camera
 from video_depth_ros.point_cloud import FLOAT32
 from video_depth_ros.ros import conversions
-from video_depth_ros.ros.node_process import NodeProcess
+from video_depth_ros.ros.node_process import NodeProcess, Question
 
 FRAME = "camera_optical_frame"
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
@@ -273,9 +273,10 @@ class Robot:
         return client
 
     def call(self, client: Client, request: Any) -> Any:
-        future = client.call_async(request)
-        self.wait(future.done, what=f"for {client.srv_name}")
-        return future.result()
+        """The answer to a request that may arrive twice."""
+        question = Question(client, request)
+        self.wait(question.answered, what=f"for {client.srv_name}")
+        return question.answer()
 
     def set_parameter(self, *names_and_values: Any) -> str:
         """Set parameters together; the reason why they were refused, or empty."""

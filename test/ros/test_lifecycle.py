@@ -6,8 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import Trigger
 
 from video_depth_ros.ros import conversions
@@ -53,10 +51,7 @@ def test_many_activations_leave_no_trace(robot: Robot) -> None:
             node.require("deactivate", "activate")
             assert len(robot.received["depth/disparity"]) == cycle
             robot.wait(lambda: robot.state() == "active")
-        shutdown = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
-        assert robot.call(
-            robot.service(ChangeState, "change_state"), ChangeState.Request(transition=shutdown)
-        ).success
+        assert node.transition("shutdown") is True
         assert node.state() == "finalized"
         assert node.close() == 0
         assert "Traceback" not in node.final_output

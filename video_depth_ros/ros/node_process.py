@@ -7,6 +7,7 @@ Used by the demo and by the tests: both talk to the node as any other ROS progra
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -35,8 +36,46 @@ TRANSITIONS = {
 }
 
 
+# Seconds after which a question that may be asked twice is asked again. Fast DDS drops an answer
+# when the node has not discovered the asking client's reader, about which the client cannot know.
+ASK_AGAIN = 2.0
+# A label no lifecycle has: the node answers "no success" and does nothing.
+_NO_TRANSITION = ChangeState.Request(transition=Transition(label="no such transition"))
+
+
 class NodeProcessError(VideoDepthError, RuntimeError):
     """The node did not start, answer or change state; the message ends with its last output."""
+
+
+class Question:
+    """A request to a service, sent again for as long as nothing has answered it.
+
+    Args:
+        service: the client that asks; somebody else spins its node.
+        request: what to ask.
+        again: seconds after which it is asked again; ``math.inf`` for what must not arrive twice.
+    """
+
+    def __init__(self, service: Client, request: Any, again: float = ASK_AGAIN) -> None:
+        self._service, self._request, self._again = service, request, again
+        self._futures: list[Any] = []
+        self._sent = -math.inf
+
+    def answered(self) -> bool:
+        """Whether an answer has come; asks, and asks again, when it is time to."""
+        if any(future.done() for future in self._futures):
+            return True
+        if not self._futures or time.monotonic() - self._sent >= self._again:
+            self._futures.append(self._service.call_async(self._request))
+            self._sent = time.monotonic()
+        return False
+
+    def answer(self) -> Any:
+        """What came, once :meth:`answered`; answers still to come are no longer waited for."""
+        for future in self._futures:
+            if not future.done():
+                self._service.remove_pending_request(future)
+        return next(future.result() for future in self._futures if future.done())
 
 
 class NodeProcess:
@@ -86,26 +125,34 @@ class NodeProcess:
         return self._log.read_text(errors="replace")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until the lifecycle services answer.
+        """Until the lifecycle services answer, so that no later answer is lost.
 
         Raises:
             NodeProcessError: the process ended, or nothing answered in time.
         """
-        self.wait_until(lambda: self._change.service_is_ready(), timeout, "offered its services")
-        self.wait_until(lambda: self._state.service_is_ready(), timeout, "offered its services")
+        for service, question in (
+            (self._state, GetState.Request()),
+            (self._change, _NO_TRANSITION),
+        ):
+            self.wait_until(service.service_is_ready, timeout, "offered its services")
+            self.ask(service, question, timeout)
 
     def state(self, timeout: float = 30.0) -> str:
         """Label of the current primary state (``unconfigured``, ``inactive``, ``active`` ...)."""
-        return str(self._call(self._state, GetState.Request(), timeout).current_state.label)
+        return str(self.ask(self._state, GetState.Request(), timeout).current_state.label)
 
     def transition(self, label: str, timeout: float = 120.0) -> bool:
-        """Ask for one transition (configure, activate, deactivate, cleanup).
+        """Ask for one transition (configure, activate, deactivate, cleanup, shutdown).
 
         Returns:
             Whether the node reported success.
         """
-        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[label]))
-        return bool(self._call(self._change, request, timeout).success)
+        # the identifier of a shutdown depends on the state, its label does not
+        wanted = (
+            Transition(id=TRANSITIONS[label]) if label != "shutdown" else Transition(label=label)
+        )
+        request = ChangeState.Request(transition=wanted)
+        return bool(self.ask(self._change, request, timeout, again=math.inf).success)
 
     def require(self, *labels: str) -> None:
         """Transitions that must succeed, in order.
@@ -145,10 +192,22 @@ class NodeProcess:
         with contextlib.suppress(FileNotFoundError):  # closed already inside the block
             self.close()
 
-    def _call(self, service: Client, request: Any, timeout: float) -> Any:
-        future = service.call_async(request)
-        self.wait_until(future.done, timeout, f"answered {service.srv_name}")
-        return future.result()
+    def ask(self, service: Client, request: Any, timeout: float, again: float = ASK_AGAIN) -> Any:
+        """The answer of one of the node's services.
+
+        Args:
+            service: a client made on the node given to the constructor.
+            request: what to ask.
+            timeout: seconds to wait for the answer.
+            again: seconds after which an unanswered request is sent again; ``math.inf`` for
+                what must not arrive twice.
+
+        Raises:
+            NodeProcessError: the process ended, or nothing answered in time.
+        """
+        question = Question(service, request, again)
+        self.wait_until(question.answered, timeout, f"answered {service.srv_name}")
+        return question.answer()
 
     def wait_until(self, done: Callable[[], bool], timeout: float, what: str) -> None:
         """Spin the client until ``done()``; an error says the node has not ``what``."""
