@@ -99,6 +99,13 @@ class TrainConfig:
         low=0.0,
         high=1.0,
     )
+    history: int = parameter(
+        0,
+        "Most latents that the encoder has seen before a clip: its own frames, mirrored in time. "
+        "Each video step draws 0 to this many; a running encoder is then at home in long streams.",
+        unit="latents",
+        low=0,
+    )
     workers: int = parameter(1, "Processes that make batches; 0 = none.", low=0, high=64)
     log_every: int = parameter(20, "Steps between two log lines.", unit="steps", low=1)
     save_every: int = parameter(200, "Steps between two checkpoints.", unit="steps", low=1)

@@ -168,14 +168,15 @@ class Trainer:
 
     def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Parts]:
         groups = (batch.rgb.shape[1] - 1) // self.model.size.vae.temporal_stride
-        first = 0
-        if self.config.stage != "vae" and groups > 1:
+        first = history = 0
+        if self.config.stage != "vae" and groups > 0:
             rng = np.random.default_rng((self.config.seed, self.step, 1_000_003))
-            if rng.random() < self.config.streaming_share:
+            if rng.random() < self.config.streaming_share and groups > 1:
                 first = int(rng.integers(1, groups))
+            history = int(rng.integers(self.config.history + 1))
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            result: tuple[Tensor, Parts] = model(batch, first)
+            result: tuple[Tensor, Parts] = model(batch, first, history)
         return result
 
     def _validation(self) -> dict[str, float]:

@@ -59,13 +59,30 @@ class DepthModel(nn.Module):
         """Images [B, 3, T, H, W] in [0, 1] to latents [B, C, T', h, w], T = 1 + stride * n."""
         return self.vae.encode(rgb * 2 - 1)[0]
 
-    def window(self, rgb: Tensor, first_group: int) -> Tensor:
+    def encode_late(self, rgb: Tensor, history: int) -> Tensor:
+        """Latents of a clip that is met ``history`` latents after the start of a stream.
+
+        The first one is the image latent of the first frame (empty history), as a window begins;
+        the others come from an encoder that has run for a while. What it saw before the clip is
+        the clip itself, mirrored in time again and again, and takes no gradient.
+        """
+        if history == 0:
+            return self.encode(rgb)
+        frames = 1 + history * self.size.vae.temporal_stride
+        with torch.no_grad():
+            past = rgb[:, :, mirrored(rgb.shape[2], frames)]
+            _, state = self.vae.encode(past * 2 - 1)
+        later, _ = self.vae.encode(rgb[:, :, 1:] * 2 - 1, state)
+        return torch.cat((self.encode(rgb[:, :, :1]), later), dim=2)
+
+    def window(self, rgb: Tensor, first_group: int, history: int = 0) -> Tensor:
         """Latents of the window that starts at group ``first_group`` of a clip, as in a stream.
 
         The first latent is the image latent of that group's last frame (empty history); the
-        others come from the running stream, whose history reaches back before the window.
+        others come from the running stream, whose history reaches back before the window and,
+        with ``history``, before the clip (:meth:`encode_late`).
         """
-        stream = self.encode(rgb)
+        stream = self.encode_late(rgb, history)
         if first_group == 0:
             return stream
         frame = first_group * self.size.vae.temporal_stride
@@ -77,12 +94,21 @@ class DepthModel(nn.Module):
         frames, _ = self.vae.decode(latents)
         return frames.mean(dim=1) * 0.5 + 0.5
 
-    def forward(self, rgb: Tensor, first_group: int = 0) -> Tensor:
+    def forward(self, rgb: Tensor, first_group: int = 0, history: int = 0) -> Tensor:
         """Images [B, 3, T, H, W] in [0, 1] to disparity of the window's frames [B, T', H, W].
 
         With ``first_group`` = g the window's frames are those from g * stride on.
         """
-        return self.disparity(self.regress(self.window(rgb, first_group)))
+        return self.disparity(self.regress(self.window(rgb, first_group, history)))
+
+
+def mirrored(length: int, frames: int) -> list[int]:
+    """Indices of ``frames`` frames that lead to frame 0, back and forth through a clip.
+
+    Five of a clip of 3: 0 1 2 1 0.
+    """
+    period = max(2 * length - 2, 1)
+    return [min(k % period, period - k % period) for k in range(frames - 1, -1, -1)]
 
 
 def disparity_video(target: Tensor) -> Tensor:

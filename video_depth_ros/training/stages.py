@@ -28,7 +28,7 @@ class VaeStage(nn.Module):
         model.transformer.requires_grad_(False)
 
     def forward(
-        self, batch: Batch, first_group: int = 0, restart: int = 0
+        self, batch: Batch, first_group: int = 0, history: int = 0
     ) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
         rgb = batch.images(device) * 2 - 1
@@ -57,11 +57,11 @@ class LatentStage(nn.Module):
         model.vae.requires_grad_(False)
 
     def forward(
-        self, batch: Batch, first_group: int = 0, restart: int = 0
+        self, batch: Batch, first_group: int = 0, history: int = 0
     ) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
         with torch.no_grad():
-            rgb = self.model.window(batch.images(device), first_group)
+            rgb = self.model.window(batch.images(device), first_group, history)
             frame = first_group * self.model.size.vae.temporal_stride
             truth = disparity_video(batch.target[:, frame:].to(device))
             depth = self.model.vae.encode(truth)[0]
@@ -88,26 +88,26 @@ class PixelStage(nn.Module):
         }
 
     def forward(
-        self, batch: Batch, first_group: int = 0, restart: int = 0
+        self, batch: Batch, first_group: int = 0, history: int = 0
     ) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
         stride = self.model.size.vae.temporal_stride
         last = (batch.rgb.shape[1] - 1) // stride + 1 - self.window  # first group of the last one
         if last > 0:
-            return self._two_windows(batch, last)
-        predicted = self.model(batch.images(device), first_group).float()
+            return self._two_windows(batch, last, history)
+        predicted = self.model(batch.images(device), first_group, history).float()
         frame = first_group * self.model.size.vae.temporal_stride
         target = batch.target[:, frame:].to(device)
         known = batch.known[:, frame:].to(device)
         relative = relative_weight(target, batch.low.to(device), batch.high.to(device))
         return pixel_loss(predicted, target, known, relative, **self.weights)
 
-    def _two_windows(self, batch: Batch, last: int) -> tuple[Tensor, Parts]:
+    def _two_windows(self, batch: Batch, last: int, history: int) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
         stride = self.model.size.vae.temporal_stride
         frame, length = last * stride, (self.window - 1) * stride + 1
         rgb = batch.images(device)
-        stream = self.model.encode(rgb)
+        stream = self.model.encode_late(rgb, history)
         image = self.model.encode(rgb[:, :, frame : frame + 1])
         first = stream[:, :, : self.window]
         second = torch.cat((image, stream[:, :, last + 1 :]), dim=2)
