@@ -116,6 +116,15 @@ class Robot:
         self.client.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
+    @contextlib.contextmanager
+    def spinning(self, node: Node) -> Iterator[None]:
+        """``node`` is spun by :meth:`wait` too."""
+        self._executor.add_node(node)
+        try:
+            yield
+        finally:
+            self._executor.remove_node(node)
+
     def listen(self, *topics: str) -> None:
         """Subscribe outputs."""
         for topic in topics:
