@@ -128,13 +128,13 @@ def test_the_published_scale_is_slewed_and_jumps_only_on_reinitialisation(scene:
 
 
 def test_small_changes_follow_at_the_slew_rate(scene: Scene) -> None:
-    scaler = _scaler(slew=0.01, local__enabled=False)
+    scaler = _scaler(slew=0.05, local__enabled=False)  # more than the scale's uncertainty allows
     for k in range(5):
         start = _step(scaler, scene, k)
     nearer = Scene(scene.depth * 0.96, scene.disparity, scene.camera, scene.T_camera_lidar)
     after = [_step(scaler, nearer, k) for k in range(5, 10)]
     change = math.log(after[-1].a / start.a)
-    assert 0.0 < change <= 0.0051
+    assert 0.01 < change <= 0.0251
     # what is held back is not hidden
     assert after[-1].covariance[0, 0] > (A / 0.96 - after[-1].a) ** 2 * 0.5
 
@@ -170,9 +170,9 @@ def test_the_slew_limit_is_one_of_depth() -> None:
 
 
 def test_while_unsure_the_published_scale_follows_faster() -> None:
-    sure, unsure = (_published(0.001, (0.7, 0.001), doubt, 1.0) for doubt in (0.02, 0.1))
+    sure, unsure = (_published(0.001, (0.7, 0.001), doubt, 1.0) for doubt in (0.01, 0.1))
     assert sure.a == pytest.approx(0.525, rel=1e-3)
-    assert 0.545 < unsure.a < 0.58
+    assert 0.58 < unsure.a < 0.62  # two deviations in a second, the time between the frames
 
 
 def test_what_lies_behind_infinity_within_the_map_s_deviation_is_no_contradiction() -> None:

@@ -74,9 +74,7 @@ def test_what_is_left_open_follows_from_the_model(info):
     assert (options.window, options.decode, options.start) == (info.window, "restart", "image")
     patched = replace(info, size=NANO, window=5)
     options = factory.stream_options(RegressorConfig(), patched)
-    assert (options.window, options.decode, options.start) == (5, "window", "anew")
-    cached = factory.stream_options(RegressorConfig(mode="cached"), patched)
-    assert cached.start == "image"  # old latents are kept
+    assert (options.window, options.decode, options.start) == (5, "window", "image")
     with pytest.raises(ConfigError, match="anew"):
         factory.stream_options(RegressorConfig(mode="cached", window_start="anew"), patched)
 

@@ -70,8 +70,8 @@ def test_two_processes_give_the_mean_gradient(small, planes, tmp_path):
     original = trainer.stage
 
     class Both(torch.nn.Module):
-        def forward(self, step: Batch, first: int):
-            results = [original(source[trainer.step], first) for source in sources]
+        def forward(self, step: Batch, first: int, history: int):
+            results = [original(source[trainer.step], first, history) for source in sources]
             return sum(loss for loss, _ in results) / 2, results[0][1]
 
     trainer.stage = Both()

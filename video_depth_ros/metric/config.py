@@ -295,7 +295,7 @@ class ScaleConfig:
     slew: float = parameter(
         0.05,
         "Largest relative change of published depth per second, over the nearer half of the view, "
-        "or the scale's standard deviation where that is more; 0: no limit.",
+        "or what its own uncertainty allows where that is more; 0: no limit.",
         unit="1/s",
         low=0.0,
         high=100.0,

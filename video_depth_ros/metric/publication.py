@@ -12,7 +12,7 @@ from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.scale_filter import ScaleFilter
 
-_PER_DEVIATION = 1.0  # s in which the scale may move by its own standard deviation
+_SWING = 2.0  # standard deviations from one side of the truth to the other
 _LEAVE = 2.0  # times max_sigma at which depth stops being metric
 
 
@@ -90,9 +90,10 @@ class Publication:
         """The filtered map, approached from the published one at a limited rate.
 
         What is limited is the relative change of depth over the nearer half of the view: by
-        ``slew``, or by the scale's own deviation per second where that is more, since nobody can
-        rely on it being steadier than it is known. On the way from one map to the other the
-        change of 1/Z is linear, so that the limit is exact.
+        ``slew``, or where that is more by what the scale's error itself may do, from one deviation
+        above the truth to one below while errors of the network last (``filter.correlation``):
+        nobody can rely on a scale being steadier than it is known. On the way from one map to the
+        other the change of 1/Z is linear, so that the limit is exact.
         """
         assert self._published is not None
         old_a, old_b = self._published
@@ -101,6 +102,8 @@ class Publication:
         if not np.all(before > 0.0):  # it was no map for this frame
             return a, b
         change = float(np.max(np.abs((a * d + b) / before - 1.0)))
-        limit = max(self.config.slew, self.relative_sigma / _PER_DEVIATION) * max(seconds, 0.0)
+        lasting = max(self.config.filter.correlation, seconds, 1e-3)
+        rate = max(self.config.slew, _SWING * self.relative_sigma / lasting)
+        limit = rate * max(seconds, 0.0)
         share = 1.0 if change <= limit else limit / change
         return old_a + share * (a - old_a), old_b + share * (b - old_b)

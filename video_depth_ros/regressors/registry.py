@@ -57,13 +57,12 @@ class RegressorConfig:
         high=21,
     )
     window_start: str = parameter(
-        "auto",
+        "image",
         "Latents of a window in a long stream: image (the first is its last frame encoded alone, "
         "as the network was trained, the others come from the running encoder), stream (all "
         "from the running encoder; saves one image encoding per step), anew (the window's frames "
-        "are encoded as a clip of their own: exact, dearest); auto: anew for nano in exact mode, "
-        "else image.",
-        choices=("auto", "image", "stream", "anew"),
+        "are encoded as a clip of their own: exact, dearest, not in cached mode).",
+        choices=("image", "stream", "anew"),
     )
     mode: str = parameter(
         "exact",

@@ -121,7 +121,6 @@ def stream_options(config: RegressorConfig, info: FoldedInfo) -> StreamOptions:
     # before the VAE.
     gathers, cached = info.size.vae.patch > 1, config.mode == "cached"
     decode = "window" if gathers else "restart"
-    start = "anew" if gathers and not cached else "image"
     return StreamOptions(
         window=config.window or info.window,
         hop=config.hop,
@@ -129,7 +128,7 @@ def stream_options(config: RegressorConfig, info: FoldedInfo) -> StreamOptions:
         refresh=config.refresh,
         full_refresh_every=config.full_refresh_every,
         sink=config.sink,
-        start=start if config.window_start == "auto" else config.window_start,
+        start=config.window_start,
         decode=decode if config.decode == "auto" else config.decode,
         lead=config.decode_lead,
     )
