@@ -158,3 +158,15 @@ def test_roughness_is_the_disparity_s_own(network: float) -> None:
     noise = network * rng.normal(size=d.size) + 0.05 * rng.normal(size=d.size)
     fit = fit_scale(d, true * np.exp(noise), 0.05 * true, CONFIG)
     assert fit.roughness == pytest.approx(network, abs=0.02)
+
+
+def test_anchors_in_one_part_of_the_view_do_not_tell_the_slope_of_the_whole() -> None:
+    """However well they agree: there the errors of a network are alike."""
+    rng = np.random.default_rng(3)
+    z = np.linspace(3.2, 6.0, 45)
+    d = (1.0 / z - B) / A + rng.normal(0.0, 0.002, z.size)
+    wide, narrow = (
+        fit_scale(d, 1.0 / z, np.full(z.size, 1e-3), CONFIG, parts=parts) for parts in (4.0, 1.0)
+    )
+    assert wide.verdict is Verdict.ACCEPTED
+    assert narrow.verdict is Verdict.LEVEL_ONLY

@@ -24,6 +24,9 @@ _HYPOTHESES = 150
 _SCORED = 300
 _ITERATIONS = 10
 _INLIER = 2.5
+# parts of the view below which a small residual says nothing of the slope elsewhere: a network's
+# errors are alike within a part
+_NARROW = 1.25
 # A map that explains less than this share of the measured relief is a line through outliers that
 # all read one distance.
 _MIN_RELIEF = 0.1
@@ -135,7 +138,7 @@ def fit_scale(
     sigma_slope = math.hypot(math.sqrt(inflation / max(relief, 1e-30)), config.floor * slope)
     low, high = np.sort(slope * np.quantile(d[inliers], (0.05, 0.95)) + shift)
     flat = low > 0.0 and high < config.min_spread * low
-    if flat or sigma_slope > config.max_slope_sigma * abs(slope):
+    if flat or parts < _NARROW or sigma_slope > config.max_slope_sigma * abs(slope):
         assumed = max(slope, 0.0) if centred_prior is None else centred_prior[0]
         return _level(d, q, noise, order, middle, assumed, config, common, parts, sensor)
     if slope <= 0.0:

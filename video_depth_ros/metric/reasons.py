@@ -10,7 +10,7 @@ class Verdict(Enum):
     """Outcome of one measurement of one source."""
 
     ACCEPTED = "accepted"
-    LEVEL_ONLY = "level_only"  # one depth: a * d + b is known there, a and b apart are not
+    LEVEL_ONLY = "level_only"  # one depth or part of the view: a * d + b is known there, not a, b
     TOO_FEW = "too_few"  # not enough usable anchors
     NO_POINTS = "no_points"  # empty or only non-finite measurement
     OUT_OF_VIEW = "out_of_view"  # no point projects into the image: wrong extrinsics?
