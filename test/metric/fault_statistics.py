@@ -1,32 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often faults of a LiDAR give metric depth: ``pytest -s test/metric/fault_statistics.py``.
 
-Twenty drives (seeds 0 to 4 of four worlds) of twenty images, each fault by itself, and a real
-drive with the embedded network. Not part of the suite, which drives four of them.
+Twenty drives (seeds 0 to 4 of four worlds) of twenty images, each fault by itself. Not part of the
+suite, which drives four of them, and a real one (``test_kitti.py``).
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
-import pytest
 
-from video_depth_ros.config import PipelineConfig
-from video_depth_ros.evaluation.metric_study import Drive as RealDrive
-from video_depth_ros.evaluation.metric_study import run_drive
-from video_depth_ros.evaluation.metric_study_recordings import kitti_drive
-from video_depth_ros.evaluation.metric_study_regressors import RememberedRegressor
-from video_depth_ros.metric.poses import rotation
-from video_depth_ros.regressors import registry
 from video_depth_ros.simulation.recording import SimulationConfig
 
 from .drives import Drive, Fault, make_drive, run
-from .test_faults import clock, turned
-from .test_kitti import KITTI
+from .test_faults import AXES, clock, turned
 
 WORLDS = ("room", "corridor", "street", "clutter")
-AXES = ((0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1))
 
 
 def line(name: str, drives: list[Drive], faults: list[Fault | None]) -> tuple[str, int]:
@@ -58,24 +46,3 @@ def test_faults_of_twenty_drives() -> None:
         text, wrong = line(name, drives, faults)
         print(text)
         assert wrong <= most
-
-
-@pytest.mark.skipif(not KITTI.is_dir(), reason=f"no KITTI excerpt at {KITTI}")
-def test_extrinsics_on_a_real_drive() -> None:
-    config = PipelineConfig()
-    network = RememberedRegressor(registry.load(config.regressor))
-    right = kitti_drive(KITTI)
-    assert _metric_frames("right extrinsics", right, config, network) > 0
-    for axis in AXES:
-        T = np.eye(4)
-        T[:3, :3] = rotation(np.deg2rad(20.0) * np.array(axis, dtype=float))
-        wrong = dataclasses.replace(right, T_camera_lidar=T @ right.T_camera_lidar)
-        assert _metric_frames(f"turned about {axis}", wrong, config, network) == 0
-
-
-def _metric_frames(
-    name: str, drive: RealDrive, config: PipelineConfig, network: RememberedRegressor
-) -> int:
-    result = run_drive(drive, config, network, "lidar", local=False)
-    print(f"{name}: {result.metric_frames} of {result.frames} frames metric, {result.verdicts}")
-    return result.metric_frames

@@ -14,6 +14,7 @@ from video_depth_ros.metric.poses import rotation
 
 from .drives import Drive, Fault, Turn, make_drive, run
 
+AXES = ((0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1))  # and senses
 CASES = (
     ("room", 0, "handheld"),
     ("corridor", 0, "vehicle"),

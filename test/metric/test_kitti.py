@@ -2,11 +2,13 @@
 """Real LiDAR scans: half of each scan's points are given, the other half is the truth.
 
 The disparity is a stand-in for a network's: the scan itself, interpolated, blurred, with smooth
-errors of ten percent, a bent scale and fine texture.
+errors of ten percent, a bent scale and fine texture. Wrong extrinsics are tried with the embedded
+network, too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,16 @@ import torch
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 from video_depth_ros.camera import Camera
+from video_depth_ros.config import PipelineConfig
+from video_depth_ros.evaluation.metric_study import Drive, run_drive
+from video_depth_ros.evaluation.metric_study_recordings import kitti_drive
+from video_depth_ros.evaluation.metric_study_regressors import RememberedRegressor
 from video_depth_ros.metric import MetricScaler, ScaleConfig
+from video_depth_ros.metric.poses import rotation
+from video_depth_ros.regressors import registry
 from video_depth_ros.settings import replace_flat
+
+from .test_faults import AXES
 
 SHARED = Path(os.environ.get("VIDEO_DEPTH_SHARED", Path(__file__).parents[2] / "../shared"))
 KITTI = SHARED / "data" / "kitti_sfnd_40f"
@@ -104,3 +114,23 @@ def test_half_a_scan_predicts_the_other_half() -> None:
     assert np.mean(errors[False]) < 1.1 * np.mean(bound)
     assert np.mean(errors[True]) < 0.7 * np.mean(errors[False])
     assert 0.58 < np.mean(calibrated) < 0.83
+
+
+def test_wrong_extrinsics_give_no_metric_frame_with_the_embedded_network() -> None:
+    config = PipelineConfig()
+    network = RememberedRegressor(registry.load(config.regressor))
+    right = kitti_drive(KITTI)
+    assert _metric_frames("right extrinsics", right, config, network) > 0
+    for axis in AXES:
+        T = np.eye(4)
+        T[:3, :3] = rotation(np.deg2rad(20.0) * np.array(axis, dtype=float))
+        wrong = dataclasses.replace(right, T_camera_lidar=T @ right.T_camera_lidar)
+        assert _metric_frames(f"turned about {axis}", wrong, config, network) == 0
+
+
+def _metric_frames(
+    name: str, drive: Drive, config: PipelineConfig, network: RememberedRegressor
+) -> int:
+    result = run_drive(drive, config, network, "lidar", local=False)
+    print(f"{name}: {result.metric_frames} of {result.frames} frames metric, {result.verdicts}")
+    return result.metric_frames
