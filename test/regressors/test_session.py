@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -118,6 +119,38 @@ def test_windows_encoded_anew_forget_what_was_before_them(make, video):
     session.restore(kept)
     assert torch.equal(session.push(video[:4], 4).disparity, whole.disparity)
     assert session.state.elements() == other.state.elements()
+
+
+@pytest.mark.parametrize("start", ["image", "stream", "anew"])
+@pytest.mark.parametrize("hop", [1, 2])
+def test_an_encoder_without_memory_makes_every_latent_of_one_image(
+    vae, transformer, info, video, start, hop
+):
+    forgetful = CausalVae(dataclasses.replace(vae.config, image_encoder=True))
+    forgetful.load_state_dict(vae.state_dict())
+    options = StreamOptions(
+        window=WINDOW, hop=hop, start=start, decode="window", image_latents=True
+    )
+    session = WanRegressor(info, forgetful.eval(), transformer, options).open(32, 48)
+    images = (video * 2 - 1).transpose(0, 1)[None]
+    latents = [vae.encode(images[:, :, i : i + 1])[0] for i in range(0, len(video), 4)]
+
+    def expected(window, count):
+        return disparity(vae.decode(transformer(torch.cat(window, dim=2)))[0])[-count:]
+
+    for push, group in enumerate(groups(video, hop)):
+        if push == 1:  # a partial group ends with its newest frame
+            last = vae.encode(images[:, :, 2:3])[0]
+            whole = expected([latents[0], last], 4)
+            shown = session.preview(group[:2], 0).disparity
+            torch.testing.assert_close(shown, whole[:2], rtol=0, atol=1e-6)
+        result = session.push(group, 4)
+        newest = push * hop
+        window = latents[max(0, newest + 1 - WINDOW) : newest + 1]
+        torch.testing.assert_close(
+            result.disparity, expected(window, len(result.disparity)), rtol=0, atol=1e-6
+        )
+    assert session.state.encoder == () and not session.state.lasts
 
 
 def test_longer_restart_is_nearer_to_the_whole_window(make, video):

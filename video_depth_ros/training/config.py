@@ -106,6 +106,13 @@ class TrainConfig:
         unit="latents",
         low=0,
     )
+    encoder: str = parameter(
+        "video",
+        "video: a latent sees all frames of its group and those before; image: only its group's "
+        "newest frame, and the encoder's memory is switched off for good. What moves is then the "
+        "work of the transformer and the decoder.",
+        choices=("video", "image"),
+    )
     workers: int = parameter(1, "Processes that make batches; 0 = none.", low=0, high=64)
     log_every: int = parameter(20, "Steps between two log lines.", unit="steps", low=1)
     save_every: int = parameter(200, "Steps between two checkpoints.", unit="steps", low=1)

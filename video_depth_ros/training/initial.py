@@ -25,6 +25,7 @@ from video_depth_ros.regressors.wan.vae import VaeConfig
 from video_depth_ros.training import checkpoint
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.export import folded_model
+from video_depth_ros.training.image_encoder import set_encoder
 from video_depth_ros.training.lora import add_lora, merge_lora
 from video_depth_ros.training.model import DepthModel
 from video_depth_ros.training.weights import initialise
@@ -74,6 +75,9 @@ def initial_model(
         model = _from_run(config, start / checkpoint.NAME if start.is_dir() else start)
     else:
         model = _from_weights(config, start, vae)
+    if config.encoder == "image" and config.stage == "vae":
+        raise ConfigError("encoder: image: the vae stage trains the video encoder")
+    set_encoder(model, config.encoder)
     if config.lora_rank:
         if config.stage == "vae":
             raise ConfigError("lora_rank: LoRA adapts the transformer; the vae stage trains none")
@@ -110,6 +114,7 @@ def trained_model(path: Path) -> tuple[DepthModel, TrainConfig, int]:
     text_dim = 1 if tau is None else plain["transformer.text_embedding.0.weight"].shape[1]
     model = DepthModel(size, tau, text_dim)
     checkpoint.fill(model, plain, path)
+    set_encoder(model, config.encoder)
     return model, config, snapshot.step
 
 

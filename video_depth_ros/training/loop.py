@@ -26,6 +26,7 @@ from video_depth_ros.training import checkpoint
 from video_depth_ros.training.batches import Batch, BatchSource, open_batches
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.ema import Ema
+from video_depth_ros.training.image_encoder import freeze_steps_in_time
 from video_depth_ros.training.lora import trainable
 from video_depth_ros.training.losses import Parts, fold_parts
 from video_depth_ros.training.model import DepthModel
@@ -102,6 +103,8 @@ class Trainer:
         model.transformer.checkpointing = config.checkpointing
         if config.lora_rank == 0:
             model.requires_grad_(True)  # an earlier stage may have frozen a part
+        if model.vae.config.image_encoder:
+            freeze_steps_in_time(model)
         self.stage = _stage(model, config)
         self.parameters = trainable(self.stage)
         o = config.optimiser

@@ -66,7 +66,7 @@ class DepthModel(nn.Module):
         the others come from an encoder that has run for a while. What it saw before the clip is
         the clip itself, mirrored in time again and again, and takes no gradient.
         """
-        if history == 0:
+        if history == 0 or self.vae.config.image_encoder:
             return self.encode(rgb)
         frames = 1 + history * self.size.vae.temporal_stride
         with torch.no_grad():

@@ -131,6 +131,7 @@ def stream_options(config: RegressorConfig, info: FoldedInfo) -> StreamOptions:
         start=config.window_start,
         decode=decode if config.decode == "auto" else config.decode,
         lead=config.decode_lead,
+        image_latents=info.size.vae.image_encoder and not config.tiny_encoder,
     )
 
 

@@ -154,7 +154,8 @@ class WanSession:
 
     def _encode(self, old: StreamState, images: Tensor) -> StreamState:
         """The state with the latents of these frames [1, 3, T, H, W], or with the frames."""
-        keep, start = self._options.window, self._options.start
+        keep = self._options.window
+        start = "stream" if self._options.image_latents else self._options.start
         new = images.shape[2] // self._stride if old.latents else 1
         step = images.shape[2] // new
         if start == "anew":
@@ -174,6 +175,8 @@ class WanSession:
 
     def _whole_window(self, state: StreamState) -> Tensor:
         """The window's RGB latents [1, C, n, h, w], as a window of its own would have them."""
+        if self._options.image_latents:
+            return torch.cat(state.window, dim=2)
         if self._options.start == "anew":
             frames = torch.cat((state.lasts[0][:, :, -1:], *state.lasts[1:]), dim=2)
             if frames.device.type == "cpu":

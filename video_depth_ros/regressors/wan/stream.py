@@ -36,6 +36,8 @@ class StreamOptions:
             the latents asked for and ``lead`` before them, from an empty decoder; ``warm``: only
             the latents asked for, continuing the decoder's state of the push before.
         lead: latents that warm the decoder up in ``restart``.
+        image_latents: the encoder makes every latent of one image
+            (:attr:`VaeConfig.image_encoder`): all three ways to start a window are then one.
     """
 
     window: int = 9
@@ -47,6 +49,7 @@ class StreamOptions:
     start: str = "image"
     decode: str = "restart"
     lead: int = 1
+    image_latents: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.hop < self.window:
@@ -72,7 +75,7 @@ class StreamOptions:
     @property
     def image_first(self) -> bool:
         """Whether every window starts with the latent of a single frame."""
-        return self.start != "stream"
+        return self.image_latents or self.start != "stream"
 
     def max_overlap(self, stride: int) -> int:
         """Frames before the newest group that a full window can return, ``stride`` per latent."""

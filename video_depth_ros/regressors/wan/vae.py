@@ -58,6 +58,8 @@ class VaeConfig:
         temporal: whether the step after each resolution but the last also halves time.
         patch: pixels are gathered patch x patch into channels before the encoder and spread again
             after the decoder (1 = not at all).
+        image_encoder: a latent is the image latent of its group's newest frame; the encoder
+            remembers nothing and skips the other frames.
     """
 
     in_channels: int = 3
@@ -68,6 +70,7 @@ class VaeConfig:
     res_blocks: int = 2
     temporal: tuple[bool, ...] = (False, True, True)
     patch: int = 1
+    image_encoder: bool = False
 
     def __post_init__(self) -> None:
         sizes = (self.in_channels, self.out_channels, self.dim, self.z_dim, self.res_blocks)
@@ -165,19 +168,27 @@ class CausalVae(nn.Module):
 
     def moments(self, images: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Mean and log variance of the latents (not normalised), and the state after them."""
-        tape = Tape(state)
-        x = _gather(images, self.config.patch)
-        mean, log_variance = self.conv1(self.encoder(x, tape)).chunk(2, dim=1)
-        return mean, log_variance, tape.written()
+        x, state = self._encoded(images, state)
+        mean, log_variance = self.conv1(x).chunk(2, dim=1)
+        return mean, log_variance, state
 
     def encode(self, images: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Normalised latents (the distribution's mean) of a chunk, and the state after it."""
-        tape = Tape(state)
-        x = self.encoder(_gather(images, self.config.patch), tape)
+        x, state = self._encoded(images, state)
         # Only the mean's half of the last 1x1x1 convolution is computed.
         z = self.config.z_dim
         mean = functional.conv3d(x, self.conv1.weight[:z], self.conv1.bias[:z])  # type: ignore[index]
-        return self.normalise(mean), tape.written()
+        return self.normalise(mean), state
+
+    def _encoded(self, images: Tensor, state: State | None) -> tuple[Tensor, State]:
+        if not self.config.image_encoder:
+            tape = Tape(state)
+            return self.encoder(_gather(images, self.config.patch), tape), tape.written()
+        stride = self.config.temporal_stride
+        newest = images[:, :, 0 if state is None else stride - 1 :: stride]
+        frames = newest.transpose(1, 2).flatten(0, 1)[:, :, None]
+        x = self.encoder(_gather(frames, self.config.patch), Tape(None))
+        return x[:, :, 0].unflatten(0, (len(images), -1)).transpose(1, 2), ()
 
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Frames (not clamped) of a chunk of normalised latents, and the state after it."""
