@@ -211,7 +211,7 @@ class FilterConfig:
     """The recursive filter over (log a, b)."""
 
     process_scale: float = parameter(
-        0.02, "Random walk of log a.", unit="1/sqrt(s)", low=0.0, high=10.0
+        0.05, "Random walk of log a.", unit="1/sqrt(s)", low=0.0, high=10.0
     )
     process_shift: float = parameter(
         0.02,
