@@ -61,8 +61,8 @@ class RegressorConfig:
         "Latents of a window in a long stream: image (the first is its last frame encoded alone, "
         "as the network was trained, the others come from the running encoder), stream (all "
         "from the running encoder; saves one image encoding per step), anew (the window's frames "
-        "are encoded as a clip of their own: exact, dearest, not in cached mode). One and the same "
-        "for nano, whose encoder has no memory.",
+        "are encoded as a clip of their own: exact, dearest, not in cached mode). One and the "
+        "same for nano, whose encoder has no memory.",
         choices=("image", "stream", "anew"),
     )
     mode: str = parameter(
