@@ -128,7 +128,8 @@ def test_the_published_scale_is_slewed_and_jumps_only_on_reinitialisation(scene:
 
 
 def test_small_changes_follow_at_the_slew_rate(scene: Scene) -> None:
-    scaler = _scaler(slew=0.05, local__enabled=False)  # more than the scale's uncertainty allows
+    # a filter so sure of itself that the slew rate allows more than its uncertainty does
+    scaler = _scaler(slew=0.05, filter__process_scale=0.02, local__enabled=False)
     for k in range(5):
         start = _step(scaler, scene, k)
     nearer = Scene(scene.depth * 0.96, scene.disparity, scene.camera, scene.T_camera_lidar)
