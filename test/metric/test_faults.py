@@ -37,10 +37,16 @@ def drive(request: pytest.FixtureRequest) -> Drive:
     return make_drive(*request.param)
 
 
-def turned(axis: tuple[int, int, int], degrees: float) -> Fault:
-    """Extrinsics that are wrong."""
+def turn_about(axis: tuple[int, int, int], degrees: float) -> np.ndarray:
+    """A rotation as a 4x4 transform."""
     T = np.eye(4)
     T[:3, :3] = rotation(np.deg2rad(degrees) * np.array(axis, dtype=float))
+    return T
+
+
+def turned(axis: tuple[int, int, int], degrees: float) -> Fault:
+    """Extrinsics that are wrong."""
+    T = turn_about(axis, degrees)
     return lambda drive, turn, k: dataclasses.replace(turn, T_camera_lidar=T @ turn.T_camera_lidar)
 
 

@@ -25,11 +25,10 @@ from video_depth_ros.evaluation.metric_study import Drive, DriveResult, run_driv
 from video_depth_ros.evaluation.metric_study_recordings import kitti_drive
 from video_depth_ros.evaluation.metric_study_regressors import RememberedRegressor
 from video_depth_ros.metric import MetricScaler, ScaleConfig
-from video_depth_ros.metric.poses import rotation
 from video_depth_ros.regressors import registry
 from video_depth_ros.settings import replace_flat
 
-from .test_faults import AXES
+from .test_faults import AXES, turn_about
 
 SHARED = Path(os.environ.get("VIDEO_DEPTH_SHARED", Path(__file__).parents[2] / "../shared"))
 KITTI = SHARED / "data" / "kitti_sfnd_40f"
@@ -123,9 +122,8 @@ def test_wrong_extrinsics_are_found_before_a_frame_is_wrong_with_the_embedded_ne
     best = _play("right extrinsics", right, config, network)
     assert best.metric_frames > 0.8 * best.frames
     for axis in AXES:
-        T = np.eye(4)
-        T[:3, :3] = rotation(np.deg2rad(20.0) * np.array(axis, dtype=float))
-        wrong = dataclasses.replace(right, T_camera_lidar=T @ right.T_camera_lidar)
+        T = turn_about(axis, 20.0) @ right.T_camera_lidar
+        wrong = dataclasses.replace(right, T_camera_lidar=T)
         result = _play(f"turned about {axis}", wrong, config, network)
         assert result.false_frames == 0
         # at the start a shape this rough may agree by chance; what follows ends that

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from video_depth_ros.regressors.wan.vae_layers import CausalConv3d, Downsample
 from video_depth_ros.training.model import DepthModel
@@ -32,16 +33,19 @@ def set_encoder(model: DepthModel, kind: str) -> None:
     for module in model.vae.encoder.modules():
         if isinstance(module, CausalConv3d):
             module.weight[:, :, :-1] = 0.0
-        elif isinstance(module, Downsample) and module.temporal:
-            weight = module.time_conv.weight
-            weight.zero_()
-            weight[:, :, -1, 0, 0] = torch.eye(len(weight), device=weight.device)
-            assert module.time_conv.bias is not None
-            module.time_conv.bias.zero_()
+    for step in _steps_in_time(model):
+        step.weight.zero_()
+        step.weight[:, :, -1, 0, 0] = torch.eye(len(step.weight), device=step.weight.device)
+        assert step.bias is not None
+        step.bias.zero_()
 
 
 def freeze_steps_in_time(model: DepthModel) -> None:
     """Exclude from training what halves the frames; the other old taps see no gradient."""
-    for module in model.vae.encoder.modules():
-        if isinstance(module, Downsample) and module.temporal:
-            module.time_conv.requires_grad_(False)
+    for step in _steps_in_time(model):
+        step.requires_grad_(False)
+
+
+def _steps_in_time(model: DepthModel) -> list[nn.Conv3d]:
+    layers = model.vae.encoder.downsamples
+    return [m.time_conv for m in layers if isinstance(m, Downsample) and m.temporal]

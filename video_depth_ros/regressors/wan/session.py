@@ -154,8 +154,7 @@ class WanSession:
 
     def _encode(self, old: StreamState, images: Tensor) -> StreamState:
         """The state with the latents of these frames [1, 3, T, H, W], or with the frames."""
-        keep = self._options.window
-        start = "stream" if self._options.image_latents else self._options.start
+        keep, start = self._options.window, self._options.begin
         new = images.shape[2] // self._stride if old.latents else 1
         step = images.shape[2] // new
         if start == "anew":
@@ -175,15 +174,13 @@ class WanSession:
 
     def _whole_window(self, state: StreamState) -> Tensor:
         """The window's RGB latents [1, C, n, h, w], as a window of its own would have them."""
-        if self._options.image_latents:
-            return torch.cat(state.window, dim=2)
-        if self._options.start == "anew":
+        if self._options.begin == "anew":
             frames = torch.cat((state.lasts[0][:, :, -1:], *state.lasts[1:]), dim=2)
             if frames.device.type == "cpu":
                 frames = frames.contiguous(memory_format=torch.channels_last_3d)
             return self._encoder.encode(frames)[0]
         index = state.latents - len(state.window)  # of the window's first latent
-        if index == 0 or self._options.start != "image":
+        if index == 0 or self._options.begin != "image":
             return torch.cat(state.window, dim=2)
         if self._start is None or self._start[0] != index:
             self._start = (index, self._encoder.encode(state.lasts[0])[0])

@@ -73,6 +73,11 @@ class StreamOptions:
             raise ConfigError(f"decode: expected window, restart or warm, got {self.decode!r}")
 
     @property
+    def begin(self) -> str:
+        """``start``, or ``stream`` where it makes no difference: nothing is encoded twice."""
+        return "stream" if self.image_latents else self.start
+
+    @property
     def image_first(self) -> bool:
         """Whether every window starts with the latent of a single frame."""
         return self.image_latents or self.start != "stream"

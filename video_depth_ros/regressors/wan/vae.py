@@ -33,6 +33,8 @@ from video_depth_ros.regressors.wan.vae_layers import (
     State,
     Tape,
     Upsample,
+    as_clip,
+    as_frames,
 )
 
 WAN_LATENT_MEAN = (
@@ -186,9 +188,9 @@ class CausalVae(nn.Module):
             return self.encoder(_gather(images, self.config.patch), tape), tape.written()
         stride = self.config.temporal_stride
         newest = images[:, :, 0 if state is None else stride - 1 :: stride]
-        frames = newest.transpose(1, 2).flatten(0, 1)[:, :, None]
+        frames = as_frames(newest)[:, :, None]  # each a clip of its own
         x = self.encoder(_gather(frames, self.config.patch), Tape(None))
-        return x[:, :, 0].unflatten(0, (len(images), -1)).transpose(1, 2), ()
+        return as_clip(x[:, :, 0], len(images)), ()
 
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Frames (not clamped) of a chunk of normalised latents, and the state after it."""

@@ -95,12 +95,12 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         b, c, t, h, w = x.shape
-        frames = _frames(x)
+        frames = as_frames(x)
         qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)[:, None]
         q, k, v = qkv.chunk(3, dim=-1)
         y = functional.scaled_dot_product_attention(q, k, v)
         y = y[:, 0].transpose(1, 2).reshape(b * t, c, h, w)
-        return x + _clip(self.proj(y), b)
+        return x + as_clip(self.proj(y), b)
 
 
 class Downsample(nn.Module):
@@ -115,8 +115,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         b = x.shape[0]
-        frames = functional.pad(_frames(x), (0, 1, 0, 1))  # one row and column at the far end
-        x = _clip(self.resample["1"](frames), b)
+        frames = functional.pad(as_frames(x), (0, 1, 0, 1))  # one row and column at the far end
+        x = as_clip(self.resample["1"](frames), b)
         if not self.temporal:
             return x
         last = tape.read()
@@ -142,8 +142,8 @@ class Upsample(nn.Module):
         b = x.shape[0]
         if self.temporal:
             x = self._double(x, tape)
-        frames = functional.interpolate(_frames(x), scale_factor=2.0, mode="nearest")
-        return _clip(self.resample["1"](frames), b)
+        frames = functional.interpolate(as_frames(x), scale_factor=2.0, mode="nearest")
+        return as_clip(self.resample["1"](frames), b)
 
     def _double(self, x: Tensor, tape: Tape) -> Tensor:
         """Every frame but the first of a stream becomes two; history starts after the first."""
@@ -182,14 +182,16 @@ def _convolve(x: Tensor, conv: nn.Conv3d) -> Tensor:
     flat = conv.weight.transpose(1, 2).flatten(1, 2)
     flat = flat.contiguous(memory_format=torch.channels_last)
     images = triples.flatten(0, 1).permute(0, 3, 1, 2)
-    return _clip(functional.conv2d(images, flat, conv.bias, padding=conv.padding[1:]), x.shape[0])
+    return as_clip(
+        functional.conv2d(images, flat, conv.bias, padding=conv.padding[1:]), x.shape[0]
+    )
 
 
-def _frames(x: Tensor) -> Tensor:
+def as_frames(x: Tensor) -> Tensor:
     """[B, C, T, H, W] to [B * T, C, H, W]."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def _clip(frames: Tensor, batch: int) -> Tensor:
-    """The inverse of :func:`_frames`."""
+def as_clip(frames: Tensor, batch: int) -> Tensor:
+    """The inverse of :func:`as_frames`."""
     return frames.unflatten(0, (batch, -1)).transpose(1, 2)
