@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "benchmark",
     "train",
+    "average",
     "download",
     "fold",
 )

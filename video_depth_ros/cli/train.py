@@ -70,12 +70,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     add("--frames", type=int, default=9, help="frames per clip of a source (default 9)")
     add("--cache", type=Path, help="folder that keeps rendered clips")
     add("--heldout", type=int, default=12, help="held-out clips to validate on (default 12)")
-    add("--export", type=Path, help="write the averaged weights as a folded file at the end")
+    add_export_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_export_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """Where the folded file goes and what it says of itself."""
+    add = parser.add_argument
+    add("--export", type=Path, required=required, help="write the weights as a folded file")
     add("--name", default="nano", help="name in the exported file")
     add("--licence", default="Apache-2.0", help="licence in the exported file")
     add("--window", type=int, default=5, help="latents per window in the exported file")
     add("--box", type=int, nargs=2, default=None, help="height width in the exported file")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``video_depth average``: several training runs as one weight file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from video_depth_ros.cli.train import add_export_arguments, commit
+from video_depth_ros.errors import ConfigError
+
+EXAMPLES = """\
+worked examples:
+  a run and the weights it began with, half and half:
+    video_depth average runs/long@0.5 runs/last@0.5 --export mine.safetensors --window 3
+
+  go on training from the mean:
+    video_depth train --stage pixel --init mine.safetensors --set tau=0 ...
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "average",
+        help="average training runs into one weight file",
+        description=(
+            "Write the mean, weight by weight, of runs of `video_depth train` that began with "
+            "the same weights, as a folded file that regressor.weights takes."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN[@SHARE]", help="folder or checkpoint.pt; share 1 if none")
+    add(
+        "--encoder",
+        choices=("image", "video"),
+        default="",
+        help="switch the encoder's memory off (image) or on (video) in every run first",
+    )
+    add_export_arguments(parser, required=True)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Average and export."""
+    from video_depth_ros.training.average import average
+    from video_depth_ros.training.export import export
+    from video_depth_ros.training.initial import trained_model
+
+    runs = [split_share(word) for word in args.runs]
+    model, parts = average(runs, args.encoder)
+    _, config, _ = trained_model(runs[0][0])
+    box = args.box or (config.batch.heights[0], config.batch.widths[0])
+    export(
+        model,
+        args.export,
+        name=args.name,
+        licence=args.licence,
+        window=args.window,
+        box=(int(box[0]), int(box[1])),
+        notes={"commit": commit(), "average": parts},
+    )
+    Console().print(f"exported {args.export} ({args.export.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def split_share(word: str) -> tuple[Path, float]:
+    """``runs/a@0.3`` is (runs/a, 0.3); a path that itself has an @ needs its share spelt out.
+
+    Raises:
+        ConfigError: a share that is no positive number.
+    """
+    path, at, share = word.rpartition("@")
+    if not at:
+        return Path(word), 1.0
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"average: {word!r}: expected a positive number after @, got {share!r}")
+    return Path(path), value

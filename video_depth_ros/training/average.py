@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mean of several runs, weight by weight.
+
+Runs that started from the same weights lie in one basin, where the mean of the weights does about
+what the mean of the answers does, at the cost of one network (model soups, Wortsman et al. 2022).
+Runs from different random weights have nothing in common that could be averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from video_depth_ros.errors import CheckpointError, ConfigError
+from video_depth_ros.training import checkpoint
+from video_depth_ros.training.image_encoder import set_encoder
+from video_depth_ros.training.initial import trained_model
+from video_depth_ros.training.model import DepthModel
+
+
+def average(
+    runs: Sequence[tuple[Path, float]], encoder: str = ""
+) -> tuple[DepthModel, list[dict[str, Any]]]:
+    """The mean of the averaged weights (EMA) of some runs.
+
+    Args:
+        runs: a run's folder or its ``checkpoint.pt``, and its share, any positive scale.
+        encoder: ``image`` or ``video`` makes every run one of this kind first (as ``encoder`` in
+            training); empty takes them as they are.
+
+    Returns:
+        The model, and share, stage, steps and seed of each run, for the exported file's notes.
+
+    Raises:
+        CheckpointError: a run that is missing, damaged or of another model than the first.
+        ConfigError: no run, or runs with encoders of both kinds.
+    """
+    if not runs:
+        raise ConfigError("average: expected at least one run, got none")
+    total = sum(share for _, share in runs)
+    mean: dict[str, Tensor] = {}
+    notes: list[dict[str, Any]] = []
+    first: DepthModel | None = None
+    for path, share in runs:
+        model, config, steps = trained_model(path)
+        if encoder:
+            set_encoder(model, encoder)
+        first = model if first is None else first
+        _same_kind(first, model, path)
+        for name, tensor in model.state_dict().items():
+            part = tensor.double() * (share / total)
+            mean[name] = mean[name] + part if name in mean else part
+        kept = {"stage": config.stage, "steps": steps, "seed": config.seed}
+        notes.append({"share": round(share / total, 4), **kept})
+    assert first is not None
+    with torch.no_grad():
+        checkpoint.fill(first, {k: v.float() for k, v in mean.items()}, runs[0][0])
+    return first, notes
+
+
+def _same_kind(first: DepthModel, other: DepthModel, path: Path) -> None:
+    memories = [model.size.vae.image_encoder for model in (first, other)]
+    sizes = [replace(m.size, vae=replace(m.size.vae, image_encoder=False)) for m in (first, other)]
+    if sizes[0] != sizes[1] or first.tau != other.tau:
+        raise CheckpointError(
+            f"average: expected runs of one model, got {path} of another size, number of output "
+            "channels or tau than the first"
+        )
+    if memories[0] != memories[1]:
+        raise ConfigError(
+            f"average: the encoder of {path} has {'no' if memories[1] else 'a'} memory, that of "
+            "the first run differs; choose with --encoder image or --encoder video"
+        )
