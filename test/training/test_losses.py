@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from video_depth_ros.training.losses import (
     affine_abs_rel,
+    depth_loss,
+    depth_offset,
     fit_affine,
     latent_loss,
     pixel_loss,
@@ -119,3 +121,45 @@ def test_abs_rel_known_answer():
     near = affine_abs_rel(torch.zeros_like(target), target, known, low, high, max_depth=1.0)
     truth = truth[truth > 1.0]
     assert float(near) == pytest.approx(float((truth / truth.mean() - 1).abs().mean()), rel=1e-6)
+
+
+def test_depth_loss_is_abs_rel_where_nothing_is_left_out():
+    target = 0.05 + 0.9 * _random(2, 3, 6, 7, seed=3)
+    aligned = target + 0.1 * (_random(2, 3, 6, 7, seed=4) - 0.5)
+    low, high = torch.tensor([0.5, 0.1]).double(), torch.tensor([1.5, 2.1]).double()
+    span = (high - low).view(-1, 1, 1, 1)
+    truth, predicted = (
+        low.view(-1, 1, 1, 1) + span * target,
+        low.view(-1, 1, 1, 1) + span * aligned,
+    )
+    by_hand = ((1 / predicted - 1 / truth).abs() * truth).mean()  # in metres
+    loss = depth_loss(aligned, target, torch.ones_like(target), depth_offset(low, high))
+    assert float(loss) == pytest.approx(float(by_hand), rel=1e-9)
+
+
+def test_depth_loss_is_lopsided_bounded_and_blind_to_sky_and_unknown():
+    target = torch.full((1, 1, 1, 4), 0.5, dtype=torch.float64)
+    offset = torch.tensor([0.5]).double()
+    known = torch.ones_like(target)
+
+    def of(disparity: float) -> float:
+        return float(depth_loss(torch.full_like(target, disparity), target, known, offset))
+
+    assert of(0.0) == pytest.approx(1.0)  # twice too far
+    assert of(1.5) == pytest.approx(0.5)  # twice too near
+    assert of(-0.5) == of(-9.0) == pytest.approx(3.0)  # infinitely far, and behind
+    aligned = torch.tensor([0.5, 9.0, -9.0, 0.5]).double().view(1, 1, 1, 4).requires_grad_()
+    target[..., 1] = 0.0  # sky
+    known[..., 3] = 0.0
+    loss = depth_loss(aligned, target, known, offset)
+    assert float(loss.detach()) == pytest.approx(1.5)  # one exact, one at the bound
+    loss.backward()
+    assert aligned.grad is not None and not aligned.grad[..., 1:].any()
+
+
+def test_depth_term_joins_the_pixel_loss_by_its_weight():
+    target, weight = _random(2, 3, 16, 16), torch.ones(2, 3, 16, 16).double()
+    predicted, offset = _random(2, 3, 16, 16, seed=8), torch.tensor([0.2, 0.4]).double()
+    without, _ = pixel_loss(predicted, target, weight, weight)
+    total, parts = pixel_loss(predicted, target, weight, weight, offset=offset, depth=0.7)
+    assert float(total - without) == pytest.approx(0.7 * float(parts["depth"]), rel=1e-9)

@@ -47,6 +47,11 @@ class LossConfig:
     absolute: float = parameter(2.0, "pixel stage: squared error without alignment.", low=0.0)
     gradient: float = parameter(0.5, "pixel stage: multi-scale spatial gradients.", low=0.0)
     temporal: float = parameter(0.5, "pixel stage: differences between frames.", low=0.0)
+    depth: float = parameter(
+        0.0,
+        "pixel stage: relative error of aligned depth, for the last part of a training.",
+        low=0.0,
+    )
     consistency: float = parameter(
         1.0, "pixel stage: agreement of two windows where they overlap.", low=0.0
     )

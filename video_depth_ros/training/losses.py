@@ -16,6 +16,7 @@ from torch.nn import functional
 Parts = dict[str, Tensor]
 GRADIENT_SCALES = (1, 2, 4)
 SCALES = (0.5, 2.0)  # of the alignment inside the pixel loss
+FARTHEST = 4.0  # a depth that is this many times too far counts no more than that
 
 
 def latent_loss(predicted: Tensor, target: Tensor, lmr: float = 0.5) -> tuple[Tensor, Parts]:
@@ -51,9 +52,11 @@ def pixel_loss(
     known: Tensor,
     relative: Tensor,
     *,
+    offset: Tensor | None = None,
     absolute: float = 2.0,
     gradient: float = 0.5,
     temporal: float = 0.5,
+    depth: float = 0.0,
 ) -> tuple[Tensor, Parts]:
     """Affine-invariant loss between disparities [B, T, H, W].
 
@@ -65,10 +68,14 @@ def pixel_loss(
             of the target, so that consecutive windows agree before any alignment, and it is what
             a training from scratch starts by: L1 alone is content with a flat prediction.
         gradient, temporal: weights of the difference terms.
+        offset: [B], normalised disparity plus this is proportional to 1 / Z (see
+            :func:`depth_offset`); needed if ``depth`` is not 0.
+        depth: weight of the relative error of depth (see :func:`depth_loss`).
     """
     known = known.to(predicted.dtype)
     scale, shift = _alignment(predicted.detach(), target, known)
-    error = (scale * predicted + shift - target) * known
+    aligned = scale * predicted + shift
+    error = (aligned - target) * known
     count = known.sum().clamp_min(1.0)
     parts = {
         "l1": (error.abs() * relative).sum() / count,
@@ -77,6 +84,10 @@ def pixel_loss(
         "temp": _temporal(error, known),
     }
     total = parts["l1"] + absolute * parts["raw"]
+    if depth > 0:
+        assert offset is not None
+        parts["depth"] = depth_loss(aligned, target, known, offset)
+        total = total + depth * parts["depth"]
     return total + gradient * parts["grad"] + temporal * parts["temp"], parts
 
 
@@ -94,6 +105,31 @@ def _alignment(predicted: Tensor, target: Tensor, weight: Tensor) -> tuple[Tenso
     return scale, shift
 
 
+def depth_offset(low: Tensor, high: Tensor) -> Tensor:
+    """What normalised disparity lacks of being proportional to 1 / Z: low / (high - low), [B]."""
+    return low / (high - low).clamp_min(1e-6)
+
+
+def depth_loss(aligned: Tensor, target: Tensor, known: Tensor, offset: Tensor) -> Tensor:
+    """Mean |Z' - Z| / Z of depth, the error that the evaluation reports as AbsRel.
+
+    Unlike a relative error of disparity it is lopsided: twice too far costs 1, twice too near
+    0.5. What minimises errors of disparity therefore does not minimise it; where the network is
+    unsure, it should rather say near. Depth more than :data:`FARTHEST` times too far gives no
+    gradient; the other terms see it. The sky (target 0) is left out.
+
+    Args:
+        aligned, target: [B, T, H, W] normalised disparity in one affine frame.
+        known: weights 0 or 1.
+        offset: [B], see :func:`depth_offset`.
+    """
+    offset = offset.clamp_min(1e-3).view(-1, 1, 1, 1)
+    truth = target + offset
+    predicted = torch.maximum(aligned + offset, truth / FARTHEST)
+    counted = known * (target > 0)
+    return ((truth / predicted - 1).abs() * counted).sum() / counted.sum().clamp_min(1.0)
+
+
 def relative_weight(target: Tensor, low: Tensor, high: Tensor, floor: float = 0.1) -> Tensor:
     """Half uniform, half the weight that turns an error of disparity into a relative one.
 
@@ -104,7 +140,7 @@ def relative_weight(target: Tensor, low: Tensor, high: Tensor, floor: float = 0.
         target: [B, T, H, W] normalised disparity.
         low, high: [B] the quantiles of the normalisation.
     """
-    offset = (low / (high - low).clamp_min(1e-6)).clamp_min(floor).view(-1, 1, 1, 1)
+    offset = depth_offset(low, high).clamp_min(floor).view(-1, 1, 1, 1)
     weight = 1.0 / (target + offset)
     return 0.5 + 0.5 * weight / weight.mean((1, 2, 3), keepdim=True)
 

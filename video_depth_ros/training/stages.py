@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from video_depth_ros.training.batches import Batch
 from video_depth_ros.training.config import LossConfig
-from video_depth_ros.training.losses import Parts, latent_loss, pixel_loss, relative_weight
+from video_depth_ros.training.losses import (
+    Parts,
+    depth_offset,
+    latent_loss,
+    pixel_loss,
+    relative_weight,
+)
 from video_depth_ros.training.model import DepthModel, disparity_video
 
 KL_WEIGHT = 1e-5  # holds the latent near unit size; small, the decoder must stay sharp
@@ -85,6 +91,7 @@ class PixelStage(nn.Module):
             "absolute": loss.absolute,
             "gradient": loss.gradient,
             "temporal": loss.temporal,
+            "depth": loss.depth,
         }
 
     def forward(
@@ -99,8 +106,8 @@ class PixelStage(nn.Module):
         frame = first_group * self.model.size.vae.temporal_stride
         target = batch.target[:, frame:].to(device)
         known = batch.known[:, frame:].to(device)
-        relative = relative_weight(target, batch.low.to(device), batch.high.to(device))
-        return pixel_loss(predicted, target, known, relative, **self.weights)
+        low, high = batch.low.to(device), batch.high.to(device)
+        return self._loss(predicted, target, known, low, high)
 
     def _two_windows(self, batch: Batch, last: int, history: int) -> tuple[Tensor, Parts]:
         device = self.model.vae.latent_mean.device
@@ -117,12 +124,17 @@ class PixelStage(nn.Module):
             values = values.to(device)
             return torch.cat((values[:, :length], values[:, frame:]))
 
-        target, low, high = both(batch.target), batch.low.to(device), batch.high.to(device)
-        relative = relative_weight(target, low.repeat(2), high.repeat(2))
-        total, parts = pixel_loss(predicted, target, both(batch.known), relative, **self.weights)
+        low, high = batch.low.to(device).repeat(2), batch.high.to(device).repeat(2)
+        total, parts = self._loss(predicted, both(batch.target), both(batch.known), low, high)
         a, b = predicted.chunk(2)
         parts["agree"] = (a[:, frame:] - b[:, : length - frame]).abs().mean()
         return total + self.consistency * parts["agree"], parts
+
+    def _loss(
+        self, predicted: Tensor, target: Tensor, known: Tensor, low: Tensor, high: Tensor
+    ) -> tuple[Tensor, Parts]:
+        relative, offset = relative_weight(target, low, high), depth_offset(low, high)
+        return pixel_loss(predicted, target, known, relative, offset=offset, **self.weights)
 
 
 @torch.no_grad()
