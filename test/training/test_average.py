@@ -35,7 +35,7 @@ def weights(path):
 
 def test_every_weight_is_the_weighted_mean(runs):
     _, left, right = runs
-    model, notes = average([(left, 3.0), (right / "checkpoint.pt", 1.0)])
+    model, _, notes = average([(left, 3.0), (right / "checkpoint.pt", 1.0)])
     a, b = weights(left), weights(right)
     assert any(not torch.equal(a[name], b[name]) for name in a)
     for name, tensor in model.state_dict().items():
@@ -67,7 +67,7 @@ def test_encoders_of_both_kinds_are_averaged_only_when_one_is_chosen(
     Trainer(initial_model(config, start), config, image).run(planes(config))
     with pytest.raises(ConfigError, match="--encoder"):
         average([(left, 1.0), (image, 1.0)])
-    model, _ = average([(left, 1.0), (image, 1.0)], encoder="image")
+    model, *_ = average([(left, 1.0), (image, 1.0)], encoder="image")
     assert model.size.vae.image_encoder
     older = model.vae.encoder.conv1.weight[:, :, :-1]
     assert not older.any()
@@ -82,7 +82,7 @@ def test_the_command_writes_a_file_that_loads_and_says_what_it_is(runs, tmp_path
     info, _, transformer = load_folded(out, torch.device("cpu"), torch.float32)
     assert (info.name, info.window, info.box) == ("mine", 3, (32, 48))
     assert [part["share"] for part in json.loads(info.notes)["average"]] == [0.75, 0.25]
-    model, _ = average([(left, 3.0), (right, 1.0)])
+    model, *_ = average([(left, 3.0), (right, 1.0)])
     mean = model.transformer.state_dict()
     for name, tensor in transformer.state_dict().items():
         torch.testing.assert_close(tensor, mean[name], rtol=1e-3, atol=1e-6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from video_depth_ros.cli.train import add_export_arguments, commit
+from video_depth_ros.cli.train import add_export_arguments, write_export
 from video_depth_ros.errors import ConfigError
 
 EXAMPLES = """\
@@ -48,23 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Average and export."""
     from video_depth_ros.training.average import average
-    from video_depth_ros.training.export import export
-    from video_depth_ros.training.initial import trained_model
 
-    runs = [split_share(word) for word in args.runs]
-    model, parts = average(runs, args.encoder)
-    _, config, _ = trained_model(runs[0][0])
-    box = args.box or (config.batch.heights[0], config.batch.widths[0])
-    export(
-        model,
-        args.export,
-        name=args.name,
-        licence=args.licence,
-        window=args.window,
-        box=(int(box[0]), int(box[1])),
-        notes={"commit": commit(), "average": parts},
-    )
-    Console().print(f"exported {args.export} ({args.export.stat().st_size / 1e6:.1f} MB)")
+    mean = average([split_share(word) for word in args.runs], args.encoder)
+    write_export(args, mean.config, mean.model, {"average": mean.parts}, Console())
     return 0
 
 

@@ -196,10 +196,23 @@ def finish(args: argparse.Namespace, config: TrainConfig, trainer, console: Cons
     console.print(f"checkpoint, log and loss.png in {args.out}")
     if args.export is None:
         return
-    from video_depth_ros.training.export import export
     from video_depth_ros.training.initial import trained_model
 
     model, _, steps = trained_model(args.out)
+    notes = {"stage": config.stage, "steps": steps, "seed": config.seed}
+    write_export(args, config, model, notes, console)
+
+
+def write_export(  # type: ignore[no-untyped-def]
+    args: argparse.Namespace,
+    config: TrainConfig,
+    model,
+    notes: dict[str, object],
+    console: Console,
+) -> None:
+    """Write the file that :func:`add_export_arguments` describes."""
+    from video_depth_ros.training.export import export
+
     box = args.box or (config.batch.heights[0], config.batch.widths[0])
     export(
         model,
@@ -208,7 +221,7 @@ def finish(args: argparse.Namespace, config: TrainConfig, trainer, console: Cons
         licence=args.licence,
         window=args.window,
         box=(int(box[0]), int(box[1])),
-        notes={"commit": commit(), "stage": config.stage, "steps": steps, "seed": config.seed},
+        notes={"commit": commit(), **notes},
     )
     console.print(f"exported {args.export} ({args.export.stat().st_size / 1e6:.1f} MB)")
 

@@ -11,30 +11,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.training import checkpoint
+from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.image_encoder import set_encoder
 from video_depth_ros.training.initial import trained_model
 from video_depth_ros.training.model import DepthModel
 
 
-def average(
-    runs: Sequence[tuple[Path, float]], encoder: str = ""
-) -> tuple[DepthModel, list[dict[str, Any]]]:
+class Mean(NamedTuple):
+    """What came of averaging.
+
+    Attributes:
+        model: with the mean weights.
+        config: of the first run.
+        parts: share, stage, steps and seed of each run, for the exported file's notes.
+    """
+
+    model: DepthModel
+    config: TrainConfig
+    parts: list[dict[str, Any]]
+
+
+def average(runs: Sequence[tuple[Path, float]], encoder: str = "") -> Mean:
     """The mean of the averaged weights (EMA) of some runs.
 
     Args:
         runs: a run's folder or its ``checkpoint.pt``, and its share, any positive scale.
         encoder: ``image`` or ``video`` makes every run one of this kind first (as ``encoder`` in
             training); empty takes them as they are.
-
-    Returns:
-        The model, and share, stage, steps and seed of each run, for the exported file's notes.
 
     Raises:
         CheckpointError: a run that is missing, damaged or of another model than the first.
@@ -44,23 +54,23 @@ def average(
         raise ConfigError("average: expected at least one run, got none")
     total = sum(share for _, share in runs)
     mean: dict[str, Tensor] = {}
-    notes: list[dict[str, Any]] = []
-    first: DepthModel | None = None
+    first: Mean | None = None
     for path, share in runs:
         model, config, steps = trained_model(path)
         if encoder:
             set_encoder(model, encoder)
-        first = model if first is None else first
-        _same_kind(first, model, path)
+        first = Mean(model, config, []) if first is None else first
+        _same_kind(first.model, model, path)
         for name, tensor in model.state_dict().items():
             part = tensor.double() * (share / total)
             mean[name] = mean[name] + part if name in mean else part
         kept = {"stage": config.stage, "steps": steps, "seed": config.seed}
-        notes.append({"share": round(share / total, 4), **kept})
+        first.parts.append({"share": round(share / total, 4), **kept})
     assert first is not None
     with torch.no_grad():
-        checkpoint.fill(first, {k: v.float() for k, v in mean.items()}, runs[0][0])
-    return first, notes
+        state = {name: tensor.float() for name, tensor in mean.items()}
+        checkpoint.fill(first.model, state, runs[0][0])
+    return first
 
 
 def _same_kind(first: DepthModel, other: DepthModel, path: Path) -> None:
