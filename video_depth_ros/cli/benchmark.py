@@ -16,7 +16,6 @@ from video_depth_ros.errors import ConfigError
 from video_depth_ros.files import write_text
 
 if TYPE_CHECKING:
-    from video_depth_ros.regressors.base import Regressor
     from video_depth_ros.regressors.wan.regressor import WanRegressor
 
 EXAMPLES = """\
@@ -70,11 +69,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--refresh", type=int, default=3, metavar="LATENTS")
     parser.add_argument("--hop", type=int, default=1, metavar="LATENTS")
     parser.add_argument("--overlap", type=int, default=4, metavar="FRAMES")
-    parser.add_argument(
-        "--mirror",
-        action="store_true",
-        help="--pipeline, --stability: ask the network about mirror images, too",
-    )
     parser.add_argument("--tiny-vae", default="", metavar="FILE", help="taew2_1 weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
@@ -144,9 +138,11 @@ def run(args: argparse.Namespace) -> int:
     if args.regressor == "laboratory":
         raise ConfigError("--regressor laboratory knows the truth only with --metric")
     if args.stability is not None:
-        rows = benchmark_stability.run(args, _whole(args))
+        regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
+        rows = benchmark_stability.run(args, regressor)
     elif args.pipeline:
-        rows = benchmark_pipeline.run(args, _whole(args), machine)
+        regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
+        rows = benchmark_pipeline.run(args, regressor, machine)
     elif args.fidelity:
         rows = _fidelity_rows(args)
         _print_fidelity(rows, machine)
@@ -191,14 +187,6 @@ def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             )
         del regressor
     return rows
-
-
-def _whole(args: argparse.Namespace) -> Regressor:
-    """The regressor as a pipeline uses it: the first window, mode and decode given."""
-    from video_depth_ros.regressors.mirrored import MirroredRegressor
-
-    regressor = _load(args, args.window[0], args.mode[0], args.decode[0])
-    return MirroredRegressor(regressor) if args.mirror else regressor
 
 
 def _load(args: argparse.Namespace, window: int, mode: str, decode: str) -> WanRegressor:

@@ -15,7 +15,6 @@ from importlib.metadata import entry_points
 
 from video_depth_ros.errors import ConfigError, RegressorError
 from video_depth_ros.regressors.base import Regressor
-from video_depth_ros.regressors.mirrored import MirroredRegressor
 from video_depth_ros.settings import parameter
 
 ENTRY_POINT_GROUP = "video_depth_ros.regressors"
@@ -106,11 +105,6 @@ class RegressorConfig:
         "", "dvd: path of taew2_1 weights; decodes with this tiny VAE instead of Wan's own."
     )
     tiny_encoder: bool = parameter(False, "dvd: encode with the tiny VAE, too.")
-    mirror: bool = parameter(
-        False,
-        "The network sees every image mirrored, too, and the mean of both answers counts: twice "
-        "the computing; what it gains for nano is in its model card.",
-    )
     compile: bool = parameter(False, "torch.compile the network when it is configured.")
 
 
@@ -134,7 +128,7 @@ def load(config: RegressorConfig) -> Regressor:
             f"the factory of regressor {config.name!r} returned {type(regressor).__name__}; "
             "expected an object with spec, device and open()"
         )
-    return MirroredRegressor(regressor) if config.mirror else regressor
+    return regressor
 
 
 def _factory(name: str) -> Callable[[RegressorConfig], Regressor]:
