@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from video_depth_ros.cli.train import add_export_arguments, write_export
-from video_depth_ros.errors import ConfigError
 
 EXAMPLES = """\
 worked examples:
@@ -60,13 +59,7 @@ def split_share(word: str) -> tuple[Path, float]:
     Raises:
         ConfigError: a share that is no positive number.
     """
+    from video_depth_ros.training.sources import read_share
+
     path, at, share = word.rpartition("@")
-    if not at:
-        return Path(word), 1.0
-    try:
-        value = float(share)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"average: {word!r}: expected a positive number after @, got {share!r}")
-    return Path(path), value
+    return (Path(path), read_share(f"average: {word!r}", share)) if at else (Path(word), 1.0)

@@ -77,7 +77,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def add_export_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Where the folded file goes and what it says of itself."""
     add = parser.add_argument
-    add("--export", type=Path, required=required, help="write the weights as a folded file")
+    add(
+        "--export",
+        type=Path,
+        required=required,
+        help="write the averaged weights as a folded file",
+    )
     add("--name", default="nano", help="name in the exported file")
     add("--licence", default="Apache-2.0", help="licence in the exported file")
     add("--window", type=int, default=5, help="latents per window in the exported file")

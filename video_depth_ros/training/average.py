@@ -13,11 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from video_depth_ros.errors import CheckpointError, ConfigError
-from video_depth_ros.training import checkpoint
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.image_encoder import set_encoder
 from video_depth_ros.training.initial import trained_model
@@ -67,9 +65,7 @@ def average(runs: Sequence[tuple[Path, float]], encoder: str = "") -> Mean:
         kept = {"stage": config.stage, "steps": steps, "seed": config.seed}
         first.parts.append({"share": round(share / total, 4), **kept})
     assert first is not None
-    with torch.no_grad():
-        state = {name: tensor.float() for name, tensor in mean.items()}
-        checkpoint.fill(first.model, state, runs[0][0])
+    first.model.load_state_dict({name: tensor.float() for name, tensor in mean.items()})
     return first
 
 

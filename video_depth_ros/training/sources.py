@@ -80,7 +80,7 @@ def parse(
     shares: list[float] = []
     for word in words:
         text, _, share = word.partition("@")
-        weight = _share(word, share)
+        weight = read_share(f"data source {word!r}", share) if share else 1.0
         name, _, place = text.partition(":")
         if name == "simulated":
             made, parts = simulated(images, videos, frames, cache)
@@ -100,15 +100,18 @@ def parse(
     return sources, shares
 
 
-def _share(word: str, share: str) -> float:
-    if not share:
-        return 1.0
+def read_share(word: str, share: str) -> float:
+    """What stands after the @ of a word.
+
+    Raises:
+        ConfigError: no positive, finite number.
+    """
     try:
         value = float(share)
     except ValueError:
         value = -1.0
-    if not value > 0:
-        raise ConfigError(f"data source {word!r}: expected a positive number after @")
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{word}: expected a positive number after @, got {share!r}")
     return value
 
 
