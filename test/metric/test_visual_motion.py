@@ -6,6 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scipy.linalg import lstsq
+from scipy.optimize import minimize_scalar
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.flow import predicted, refine
@@ -13,6 +15,7 @@ from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.tracks import FeatureTracker, homogeneous
 from video_depth_ros.metric.visual import (
     PairSystem,
+    common_offset,
     common_rate,
     neutral_disparity,
     pair_system,
@@ -143,6 +146,36 @@ def test_a_common_bias_is_found_and_steadies_the_motion() -> None:
             errors.append(solve_motion(which, BETA)[0] / A - scene.t)  # tau = a t
     scale = [np.sqrt(np.mean(np.square(errors))) for errors in (loose, steady)]
     assert scale[1] < 0.7 * scale[0]
+
+
+def test_the_common_offset_is_where_scipy_finds_the_least_squares() -> None:
+    rng = np.random.default_rng(4)
+    systems = [_Scene(rng, np.zeros(3)).system() for _ in range(10)]
+    found = common_offset(systems)
+    assert found is not None
+    offset, sigma = found
+
+    def left(beta: float) -> float:
+        total = 0.0
+        for pair in systems:
+            # columns (tau, w) of the unknowns (tau, beta tau, w)
+            C = np.vstack([np.eye(3, 6), beta * np.eye(3, 6), np.eye(3, 6, k=3)])
+            best = C @ lstsq(C.T @ pair.N @ C, C.T @ pair.g)[0]
+            total += pair.r2 + float(best @ pair.N @ best - 2.0 * best @ pair.g)
+        return total
+
+    least = minimize_scalar(left, bounds=(0.5 * BETA, 2.0 * BETA), method="bounded").x
+    assert abs(least - BETA) < 0.02
+    # between the steps of the search a parabola stands in for the cost
+    assert abs(offset - least) < 0.01
+    curvature = (left(least + sigma) + left(least - sigma) - 2.0 * left(least)) / 2.0
+    assert curvature == pytest.approx(1.0, rel=0.2)
+
+
+def test_features_without_relief_have_no_common_offset() -> None:
+    scene = _Scene(np.random.default_rng(5), np.zeros(3))
+    scene.d = np.full(len(scene.d), 0.4)
+    assert common_offset([scene.system()] * 10) is None
 
 
 def test_the_level_at_the_neutral_disparity_does_not_hang_on_the_offset() -> None:
