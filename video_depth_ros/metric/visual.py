@@ -87,7 +87,7 @@ def pair_system(
     for _ in range(5):
         N = np.einsum("nia,n,nib->ab", H, weight, H) + prior
         g = -np.einsum("nia,n,ni->a", H, weight, A)
-        x = np.linalg.lstsq(N, g, rcond=1e-12)[0]
+        x = np.linalg.lstsq(N, g, rcond=_RANK)[0]
         error = np.linalg.norm(A + H @ x, axis=1)
         scale = max(float(np.median(error)) / 1.1774, 0.3 * sigma)
         weight = np.square(np.maximum(0.0, 1.0 - np.square(error / (_TUKEY * scale)))) / scale**2
@@ -131,7 +131,7 @@ def solve_motion(pair: PairSystem, beta: float) -> tuple[np.ndarray, np.ndarray,
 
 def unknown_motion(pair: PairSystem) -> np.ndarray:
     """(tau, tau', w) [9] of x2 ~ R exp(w) x1 + d tau + tau': motion without a common offset."""
-    return np.linalg.lstsq(pair.N, pair.g, rcond=1e-12)[0]
+    return np.linalg.lstsq(pair.N, pair.g, rcond=_RANK)[0]
 
 
 def common_rate(
