@@ -216,6 +216,20 @@ def test_damage_of_any_kind_is_read_or_named(small_bags, suffix, random):
         assert "\n" not in str(error) and str(damaged) in str(error)
 
 
+@pytest.mark.parametrize("field", [b"string frame_id", b"uint32 height"])
+def test_a_definition_without_a_standard_field_is_named(small_bags, tmp_path, field):
+    """A changed byte can leave a definition that is parsed, but whose fields nobody finds."""
+    data = (small_bags / "small.mcap").read_bytes()
+    assert field in data
+    damaged = tmp_path / "damaged.mcap"
+    damaged.write_bytes(data.replace(field, field[:-1] + b"x"))
+    with Recording(damaged) as recording:
+        name = field.split()[1].decode()
+        with pytest.raises(RecordingError, match=f"lacks the standard field '{name}'") as caught:
+            find_parts(recording)
+        assert str(damaged) in str(caught.value)
+
+
 def test_damage_in_the_middle_is_found_while_reading(tmp_path):
     path = write_robot(tmp_path / "a.db3", frames=2)
     database = sqlite3.connect(path)
