@@ -51,7 +51,11 @@ class MessageTypes:
         """
         store = self._store_of(kind)
         if kind not in store.fielddefs:
-            raise RecordingError(f"type {kind} is not defined in the recording; cannot read it")
+            raise RecordingError(
+                f"{self._reader.paths[0]}: expected a definition of {kind} in the recording, "
+                "there is none, and it is no standard type; record it with a newer rosbag2 "
+                "(Iron or later), which writes definitions"
+            )
         if kind not in self._checked:
             _require_standard_fields(store, kind)
             self._checked.add(kind)
