@@ -21,6 +21,7 @@ from .layouts import (
     make_seven_scenes,
     make_tum,
     make_video,
+    write_depth,
 )
 from .samples import picture, shared, wall_scan
 
@@ -95,7 +96,7 @@ def test_tum_associates_by_stamps(tmp_path):
     assert pose is not None and pose[0, 3] == pytest.approx(1 / 30, abs=1e-4)  # interpolated
 
 
-@pytest.mark.parametrize(("folder", "fx"), [("rgbd_dataset_freiburg1_xyz", 517.3), ("mine", 52.5)])
+@pytest.mark.parametrize(("folder", "fx"), [("rgbd_dataset_freiburg1_xyz", 51.73), ("mine", 52.5)])
 def test_tum_calibration_by_folder_name(tmp_path, folder, fx):
     reader = open_sequence("tum_rgbd", make_tum(tmp_path / folder))
     assert reader.camera is not None and reader.camera.fx == pytest.approx(fx)
@@ -155,6 +156,27 @@ def test_kitti_points_held_out_are_truth_only(tmp_path):
     pixels = {tuple(p) for p in np.rint(uv[valid]).astype(int)}
     v, u = np.nonzero(np.isfinite(depth))
     assert {(a, b) for a, b in zip(u, v, strict=True)} == pixels
+
+
+def test_kitti_asks_for_no_calibration_that_nothing_needs(tmp_path):
+    drive = make_kitti(tmp_path, oxts=False)
+    (tmp_path / "calib_velo_to_cam.txt").unlink()
+    with pytest.raises(RecordingError, match=r"calib_velo_to_cam\.txt"):
+        open_sequence("kitti_raw", drive)
+    for scan in (drive / "velodyne_points" / "data").iterdir():
+        scan.unlink()
+    dense = drive / "proj_depth" / "groundtruth" / "image_02" / "0000000000.png"
+    write_depth(dense, 256.0)
+    reader = open_sequence("kitti_raw", drive)
+    assert reader.T_base_lidar is None
+    depth = next(reader.frames()).depth
+    assert depth is not None and depth[5, 5] == 2.5
+    (tmp_path / "calib_cam_to_cam.txt").unlink()
+    given = SourceOptions(intrinsics=(70.0, 70.0, 31.5, 23.5))
+    camera = open_sequence("kitti_raw", drive, given).camera
+    assert camera is not None and camera.fx == 70.0
+    with pytest.raises(RecordingError, match=r"calib_cam_to_cam\.txt"):
+        open_sequence("kitti_raw", drive)
 
 
 def test_kitti_stamps_and_oxts(tmp_path):

@@ -75,6 +75,14 @@ def bonn(root: Path, name="rgbd_bonn_balloon") -> Path:
     return folder
 
 
+def bonn_cut(root: Path, size=(640, 480)) -> Path:
+    folder = root / "rgbd_bonn_crowd2"
+    for stamp in ("1548266505.00000", "1548266505.50000"):
+        image(folder / "rgb_110" / f"{stamp}.png", size)
+        depth_png(folder / "depth_110" / f"{stamp}.png", 5000, size)
+    return folder
+
+
 def nyuv2(root: Path) -> None:
     image(root / "bathroom" / "rgb_0045.png", (640, 480))
     depth_png(root / "bathroom" / "depth_0045.png", 2000, (640, 480))

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
 
+from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.formats.base import FIRST_STAMP_NS
 from video_depth_ros.bags.importer import import_sequence
 from video_depth_ros.bags.sequences import open_sequence
+from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.evaluation.readers.recording import BagTopics, RosRecording
 from video_depth_ros.evaluation.readers.simulated import Simulated
 from video_depth_ros.evaluation.readers.sintel import read_cam, read_dpt
-from video_depth_ros.evaluation.videos import find_videos, simulated_videos
+from video_depth_ros.evaluation.videos import Video, find_videos, simulated_videos
 
-from .layouts import POSE, bonn, depth_png, image, nyuv2, scannet, sintel
+from .layouts import POSE, bonn, bonn_cut, depth_png, image, nyuv2, scannet, sintel
 
 T = TypeVar("T")
 
@@ -78,10 +84,7 @@ def test_bonn_sequence_has_its_own_camera_and_no_camera_poses(tmp_path):
 
 
 def test_bonn_cut_of_110_frames(tmp_path):
-    folder = tmp_path / "rgbd_bonn_crowd2"
-    for stamp in ("1548266505.00000", "1548266505.50000"):
-        image(folder / "rgb_110" / f"{stamp}.png", (640, 480))
-        depth_png(folder / "depth_110" / f"{stamp}.png", 5000, (640, 480))
+    folder = bonn_cut(tmp_path)
     (video,) = find_videos(folder, "bonn")
     frames = list(video.frames())
     assert [f.stamp_ns for f in frames] == [1548266505000000000, 1548266505500000000]
@@ -114,6 +117,58 @@ def test_bag_gives_images_with_the_depth_of_their_stamp(tmp_path):
         np.testing.assert_allclose(have(a.depth), have(b.depth), rtol=1e-6)
     assert video.camera == open_sequence("tum_rgbd", folder).camera
     assert video.frame_count == 2
+
+
+def truth_of(video: Video) -> str | None:
+    assert isinstance(video.sequence, RosRecording)
+    return video.sequence.truth
+
+
+def rgbd_bag(path: Path, delay_ms: int = 3) -> Path:
+    """Two cameras; the left one's depth comes later than its image, the right one has none."""
+    with BagWriter(path) as bag:
+        for topic in ("/left/image", "/right/image", "/left/depth", "/other/depth"):
+            bag.add_topic(topic, m.IMAGE)
+        for k in range(4):
+            at = FIRST_STAMP_NS + k * 33_000_000
+            rgb = np.full((24, 32, 3), 50 * k, np.uint8)
+            bag.write("/left/image", at, m.image(at, "left", rgb))
+            bag.write("/right/image", at, m.image(at, "right", rgb + 1))
+            depth = np.full((24, 32), 1.0 + k, np.float32)
+            late = at + delay_ms * 1_000_000
+            if k != 2:  # a camera's driver leaves one out
+                bag.write("/left/depth", late, m.image(late, "left", depth))
+            bag.write("/other/depth", at, m.image(at, "elsewhere", depth))
+    return path
+
+
+def test_depth_of_a_bag_is_the_nearest_of_the_images_own_frame(tmp_path):
+    bag = rgbd_bag(tmp_path / "rgbd.mcap")
+    with pytest.raises(RecordingError, match="--image-topic"):
+        list(find_videos(bag, None))
+    (video,) = find_videos(bag, None, topics=BagTopics(image="/left/image"))
+    assert truth_of(video) == "/left/depth"
+    frames = list(video.frames())
+    assert [f.rgb[0, 0, 0] for f in frames] == [0, 50, 100, 150]
+    assert [None if f.depth is None else f.depth[0, 0] for f in frames] == [1.0, 2.0, None, 4.0]
+    (right,) = find_videos(bag, None, topics=BagTopics(image="/right/image"))
+    assert truth_of(right) is None
+    topics = BagTopics("/right/image", depth="/other/depth")
+    (told,) = find_videos(bag, None, topics=topics)
+    assert [have(f.depth)[0, 0] for f in told.frames()] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_depth_too_far_in_time_is_no_truth(tmp_path):
+    bag = rgbd_bag(tmp_path / "late.mcap", delay_ms=-60)
+    (video,) = find_videos(bag, None, topics=BagTopics("/left/image", depth="/left/depth"))
+    # k * 33 - 60 ms: of 0, 1 and 3 the nearest to an image are 33 - 60 = -27 and 99 - 60 = 39
+    found = [None if f.depth is None else f.depth[0, 0] for f in video.frames()]
+    assert found == [None, 4.0, None, None]
+
+
+def test_topics_are_for_bags(tmp_path):
+    with pytest.raises(ConfigError, match="no bag"):
+        list(find_videos(bonn(tmp_path), None, topics=BagTopics("/x")))
 
 
 def test_sequences_of_the_import_formats_are_found_under_a_root(tmp_path):
@@ -171,9 +226,73 @@ def test_bad_sources_are_named(tmp_path, name, format_name, protocol, error, mat
         list(find_videos(tmp_path / name, format_name, protocol))
 
 
-def test_incomplete_data_sets_are_named(tmp_path):
+def test_an_image_without_depth_has_no_truth(tmp_path):
     scan = scannet(tmp_path)
     (scan / "depth" / "2.png").unlink()
     (video,) = find_videos(tmp_path, "scannet")
-    with pytest.raises(RecordingError, match=r"2\.png"):
+    assert [frame.depth is None for frame in video.frames()] == [False, False, True, False]
+    (scan / "depth" / "1.png").write_bytes(b"torn")
+    with pytest.raises(RecordingError, match=r"1\.png"):
         list(video.frames())
+
+
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("make", [scannet, sintel, bonn])
+def test_layouts_are_recognised_by_looking(tmp_path, make, root):
+    recording = make(tmp_path)
+    (video,) = find_videos(tmp_path if root else recording, None)
+    assert video.protocol.name == make.__name__
+
+
+def test_a_folder_of_nyuv2_images_is_recognised(tmp_path):
+    nyuv2(tmp_path)
+    assert [v.protocol.name for v in find_videos(tmp_path, None)] == ["nyuv2", "nyuv2"]
+    (video,) = find_videos(tmp_path / "office", None)
+    assert video.name == "rgb_00001.jpg"
+
+
+def test_a_root_of_several_layouts_must_be_named(tmp_path):
+    scannet(tmp_path)
+    bonn(tmp_path)
+    with pytest.raises(RecordingError, match=r"bonn, scannet.*--format"):
+        list(find_videos(tmp_path, None))
+
+
+def test_depth_of_another_resolution_is_brought_to_the_image(tmp_path):
+    folder = bonn(tmp_path)
+    for k in range(2):
+        depth_png(folder / "depth" / f"{k}.png", 10_000, (320, 240))
+    (video,) = find_videos(folder, "bonn")
+    depth = have(next(video.frames()).depth)
+    assert depth.shape == (480, 640)
+    assert np.isnan(depth[:2, :2]).all() and np.isnan(depth).sum() == 4  # the unknown pixel
+    assert (depth[2:] == 2.0).all()
+    depth_png(folder / "depth" / "0.png", 10_000, (320, 200))
+    with pytest.raises(RecordingError, match=r"640x480 px, its true depth 320x200"):
+        next(video.frames())
+
+
+def test_published_cameras_follow_the_resolution(tmp_path):
+    folder = bonn(tmp_path)
+    for k in range(2):
+        image(folder / "rgb" / f"{k}.png", (320, 240))
+        depth_png(folder / "depth" / f"{k}.png", 10_000, (320, 240))
+    (video,) = find_videos(folder, "bonn")
+    camera = have(video.camera)
+    assert (camera.width, camera.height) == (320, 240)
+    assert camera.fx == pytest.approx(542.822841 / 2)
+    (cut,) = find_videos(bonn_cut(tmp_path / "cut", (320, 240)), "bonn")
+    assert cut.camera == camera
+
+
+def test_a_scene_is_found_from_within_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(sintel(tmp_path))
+    (video,) = find_videos(Path(), "sintel")
+    assert (video.name, len(list(video.frames()))) == ("alley_1", 2)
+
+
+def test_half_a_cut_is_named(tmp_path):
+    folder = bonn_cut(tmp_path)
+    shutil.rmtree(folder / "depth_110")
+    with pytest.raises(RecordingError, match="depth_110 beside"):
+        list(find_videos(folder, "bonn"))

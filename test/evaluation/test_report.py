@@ -7,14 +7,16 @@ import argparse
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 
 from video_depth_ros.cli import evaluate
 from video_depth_ros.errors import CheckpointError, ConfigError, RecordingError
 from video_depth_ros.evaluation.html import report_html
+from video_depth_ros.evaluation.pictures import Picture, strip
 from video_depth_ros.evaluation.report import Evaluation
-from video_depth_ros.evaluation.runner import Picture, VideoResult, evaluate_video
+from video_depth_ros.evaluation.runner import VideoResult, evaluate_video
 from video_depth_ros.regressors.registry import RegressorConfig
 from video_depth_ros.regressors.wan.factory import with_random_weights
 from video_depth_ros.regressors.wan.folded_file import save_folded
@@ -33,7 +35,8 @@ TINY = ModelSize(
 
 
 def result(name, abs_rel, baseline):
-    picture = Picture(0, np.zeros((6, 8, 3), np.uint8), np.ones((6, 8)), np.full((6, 8), 2.0))
+    rgb, disparity, truth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8)), np.full((6, 8), 2.0)
+    picture = Picture.of(0, rgb, disparity, truth)
     series = {"pipeline": {"abs_rel": [abs_rel] * 4, "log_scale": [0.0] * 4}}
     return VideoResult(
         name, "default", {"abs_rel": abs_rel}, {"ramp": {"abs_rel": baseline}},
@@ -120,6 +123,42 @@ def test_command_writes_figures_and_report(tmp_path, weights, capsys):
     assert "quadratic" in printed
 
 
+def test_a_damaged_recording_does_not_cost_the_others(tmp_path, weights, capsys):
+    for name in ("scene0001_00", "scene0002_00", "scene0003_00"):
+        scannet(tmp_path, name)
+    (tmp_path / "scene0002_00" / "color" / "1.png").write_bytes(b"torn")
+    for file in (tmp_path / "scene0003_00" / "color").iterdir():  # cannot even be opened
+        file.unlink()
+    out, page = tmp_path / "out.json", tmp_path / "report.html"
+    args = parse(
+        tmp_path, "--weights", weights, "--json", out, "--report", page,
+        "--set", "regressor.height=32", "--set", "regressor.width=48",
+    )  # fmt: skip
+    assert args.run(args) == 1
+    got = json.loads(out.read_text())
+    assert list(got["videos"]) == ["scene0001_00"]
+    assert sorted(got["failed"]) == ["scene0002_00", "scene0003_00"]
+    assert "1.png" in got["failed"]["scene0002_00"]
+    printed = capsys.readouterr().out
+    for text in (printed, page.read_text()):
+        assert "not measured: scene0002_00" in text
+    args = parse(tmp_path / "scene0002_00", "--weights", weights)
+    with pytest.raises(RecordingError, match=r"1\.png"):  # nothing else to show
+        args.run(args)
+
+
+def test_sparse_and_small_truth_fills_its_picture():
+    rgb, truth = np.zeros((96, 128, 3), np.uint8), np.full((96, 128), 2.0, np.float32)
+    picture = cv2.imdecode(
+        np.frombuffer(strip(rgb, np.full((96, 128), 0.5), truth), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert picture is not None
+    error = picture[:, 900:]
+    assert error.min() > 240  # white everywhere: right, and no holes from enlarging
+    truth[:] = np.nan
+    assert Picture.of(0, rgb, np.ones((96, 128)), truth).shown == "image, prediction"
+
+
 def test_command_on_the_simulation(tmp_path, weights):
     out = tmp_path / "out.json"
     args = parse(
@@ -143,6 +182,9 @@ def test_command_on_the_simulation(tmp_path, weights):
         (["--dataset", "simulated", "--set", "no.such=1"], ConfigError, "no.such"),
         (["--dataset", "simulated", "--weights", "none.st"], CheckpointError, "none.st"),
         (["--dataset", "simulated", "--json", "."], ConfigError, "folder"),
+        (["--dataset", "simulated", "--triangulate"], ConfigError, "--triangulate"),
+        (["--dataset", "simulated", "--protocol", "nyuv2"], ConfigError, "--protocol"),
+        (["x", "--rate", "-5"], ConfigError, "--rate"),
     ],
 )
 def test_bad_arguments_are_one_clear_error(arguments, error, match):

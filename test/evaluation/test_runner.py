@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from video_depth_ros.bags.formats.base import SequenceFrame
+from video_depth_ros.config import PipelineConfig, StreamConfig
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.evaluation.map_store import MapStore
+from video_depth_ros.evaluation.meters import TrueFrame, VideoMeter
+from video_depth_ros.evaluation.protocols import protocol_of
 from video_depth_ros.evaluation.runner import (
     PIPELINE,
     EvaluationOptions,
@@ -68,9 +72,32 @@ def test_without_truth_only_what_needs_none_is_measured(laboratory):
     result = evaluate_video(video, laboratory.regressor())
     assert result.metrics.keys() <= {"static_flicker"}
     assert list(result.baselines) == ["per_frame", "plain_chaining"]
-    assert all(picture.truth is None for picture in result.pictures)
+    assert [picture.shown for picture in result.pictures] == ["image, prediction"] * 3
+    assert any("no true depth" in note for note in result.notes)
     with pytest.raises(RecordingError, match="needs true depth"):
         evaluate_video(video, laboratory.regressor(), EvaluationOptions(metric=True))
+
+
+def test_frames_far_apart_in_time_are_said_to_be_no_video(laboratory):
+    config = PipelineConfig(stream=StreamConfig(max_gap=0.05))  # s; the frames are 0.1 s apart
+    result = evaluate_video(
+        laboratory.video(frames=12), laboratory.regressor(), EvaluationOptions(config)
+    )
+    assert result.details["affine_frames"] == 12
+    assert any("started anew 12 times in 12 frames" in note for note in result.notes)
+    assert not evaluate_video(laboratory.video(frames=12), laboratory.regressor()).notes
+
+
+@pytest.mark.parametrize("metric", [False, True])
+def test_a_still_camera_flickers_alike_in_metres_and_in_disparity(metric):
+    meter = VideoMeter(protocol_of("default"), None, metric=metric)
+    rgb = np.full((20, 30, 3), 90, np.uint8)
+    disparity = np.linspace(0.2, 1.0, 600).reshape(20, 30)
+    for index in range(4):
+        values = disparity + 0.01 * (index % 2)
+        frame = TrueFrame(index, SequenceFrame(index, rgb), None)
+        meter.add(1.0 / values if metric else values, frame, None)
+    assert meter.result()["static_flicker"] == pytest.approx(0.01 / (0.96 * 0.8), rel=1e-2)
 
 
 def test_a_video_without_frames_is_refused(laboratory):

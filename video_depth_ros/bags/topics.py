@@ -106,6 +106,36 @@ def ground_truth_depth_of(recording: Recording) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def true_depth_of(recording: Recording, image_topic: str, wanted: str | None = None) -> str | None:
+    """The topic whose depth images are the truth for an image topic; or None.
+
+    By name as the simulation and `import` write it, else the only depth image with the image's
+    own ``frame_id``: one of another frame is not registered to the image.
+
+    Args:
+        recording: the bag.
+        image_topic: of the images.
+        wanted: the user's choice; ``none`` for no truth.
+
+    Raises:
+        RecordingError: a named topic that is missing or of the wrong type, or several candidates.
+    """
+    if wanted is not None:
+        return _optional(recording, wanted, "depth", (m.IMAGE,), [])
+    named = ground_truth_depth_of(recording)
+    if named is not None:
+        return named
+    frame = _frame_id(recording, image_topic)
+    depths = [
+        name
+        for name in recording.of_kind(m.IMAGE)
+        if not _ours(recording, name)
+        and not _is_picture(recording, name)
+        and _frame_id(recording, name) == frame
+    ]
+    return _only(recording, "depth", depths) if depths else None
+
+
 def is_rectified(image_topic: str) -> bool:
     """Whether the name says that the image is rectified, as image_proc names its outputs."""
     return _base(image_topic).rpartition("/")[2].startswith("image_rect")

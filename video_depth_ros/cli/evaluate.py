@@ -5,37 +5,25 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from video_depth_ros.bags.formats.base import SourceOptions
-from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS
+from video_depth_ros.evaluation.readers.recording import BagTopics
 from video_depth_ros.evaluation.videos import FORMATS, Video, find_videos, simulated_videos
 
 if TYPE_CHECKING:
     from video_depth_ros.config import PipelineConfig
-    from video_depth_ros.evaluation.report import Evaluation
 
-_COLUMNS = {
-    "abs_rel": "AbsRel",
-    "delta1": "delta1",
-    "rmse": "RMSE",
-    "flicker": "flicker",
-    "static_flicker": "static fl.",
-    "temporal_alignment_error": "TAE",
-    "scale_drift": "drift",
-    "boundary_f1": "edge F1",
-    "coverage": "coverage",
-}
+_TOPICS = ("image_topic", "camera_info_topic", "depth_topic")
 
 EXAMPLES = f"""\
 formats: {", ".join(FORMATS)}
@@ -49,6 +37,7 @@ worked examples:
   video_depth evaluate DRIVE --format kitti_raw --metric       half the LiDAR gives the scale
   video_depth evaluate V1_01_easy --format euroc --triangulate
   video_depth evaluate drive.mcap --report report.html         a bag with recorded true depth
+  video_depth evaluate rgbd.bag --depth-topic /camera/depth/image
   video_depth evaluate SEQ --set alignment.overlap=5 --set regressor.mode=cached
 """
 
@@ -85,6 +74,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--intrinsics", nargs=4, type=float, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--hfov", type=float, metavar="DEG", help="horizontal field of view")
     parser.add_argument("--rate", type=float, metavar="HZ", help="where the source has no stamps")
+    parser.add_argument("--image-topic", metavar="TOPIC", help="of a bag with several cameras")
+    parser.add_argument("--camera-info-topic", metavar="TOPIC", help="of a bag; or none")
+    parser.add_argument(
+        "--depth-topic", metavar="TOPIC",
+        help="true depth of a bag, registered to the image; or none",
+    )  # fmt: skip
     parser.add_argument("--regressor", help="name (default: nano)")
     parser.add_argument("--weights", help="weight file (default: the regressor's own)")
     parser.add_argument("--device", help="torch device (default: auto)")
@@ -111,7 +106,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the tables, write the files.
+    """Evaluate, print the tables, write the files; 1 if a video or all could not be measured.
 
     Raises:
         ConfigError: arguments that do not go together.
@@ -119,17 +114,21 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     # torch and what needs it come only now: --help shall be quick
+    from video_depth_ros.cli.evaluate_tables import methods_table, videos_table
     from video_depth_ros.evaluation.report import Evaluation
     from video_depth_ros.evaluation.runner import EvaluationOptions, evaluate_video
     from video_depth_ros.regressors.registry import load
 
     config = _config(args)
-    options = EvaluationOptions(config, args.metric, args.metric_points)
+    options = EvaluationOptions(
+        config, args.metric, args.metric_points, pictures=3 if args.report else 0
+    )
     console = Console()
-    videos = itertools.islice(_named_apart(_videos(args)), args.videos)
+    failures: dict[str, VideoDepthError] = {}
+    videos = itertools.islice(_named_apart(_videos(args, failures.__setitem__)), args.videos)
     first = next(videos, None)  # a wrong path shall fail before weights are loaded
     if first is None:
-        raise RecordingError("no videos")
+        raise next(iter(failures.values()), RecordingError("no videos"))
     regressor = load(config.regressor)
     setting = {
         "regressor": regressor.spec.name,
@@ -152,15 +151,24 @@ def run(args: argparse.Namespace) -> int:
         for video in itertools.chain([first], videos):
             task = progress.add_task(video.name, total=2 * video.frame_count)
             advance = partial(progress.advance, task)
-            evaluation.results.append(evaluate_video(video, regressor, options, advance))
+            try:
+                evaluation.results.append(evaluate_video(video, regressor, options, advance))
+            except VideoDepthError as error:  # of this video; the others go on
+                failures[video.name] = error
             progress.remove_task(task)
+    if not evaluation.results:
+        raise next(iter(failures.values()))
+    evaluation.failed = {name: str(error) for name, error in failures.items()}
     if evaluation.mean():
-        console.print(_videos_table(evaluation), "", _methods_table(evaluation), sep="\n")
+        console.print(videos_table(evaluation), "", methods_table(evaluation), sep="\n")
     else:
         console.print(
             "Nothing could be measured: no true depth, and no camera that stands still. "
             "With true poses, --triangulate makes sparse truth."
         )
+    for result in evaluation.results:
+        for note in result.notes:
+            console.print(f"{result.name}: {note}", soft_wrap=True, markup=False)
     if args.json:
         evaluation.write_json(args.json)
         console.print(f"figures: {args.json}", soft_wrap=True)
@@ -169,16 +177,27 @@ def run(args: argparse.Namespace) -> int:
 
         write_report(evaluation, args.report)
         console.print(f"report: {args.report}", soft_wrap=True)
-    return 0
+    for name, reason in evaluation.failed.items():
+        console.print(f"not measured: {name}: {reason}", soft_wrap=True, markup=False)
+    return 1 if evaluation.failed or not evaluation.mean() else 0
 
 
 def _check(args: argparse.Namespace) -> None:
     if bool(args.sources) == bool(args.dataset):
         raise ConfigError("give either recordings or --dataset simulated")
+    of_recordings = ("format", "protocol", "intrinsics", "hfov", "rate", *_TOPICS)
+    given = [name for name in of_recordings if getattr(args, name) is not None]
+    if args.triangulate:
+        given.append("triangulate")
+    if args.dataset and given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"{names}: for recordings; the simulation knows its own truth")
     for name in ("videos", "frames", "metric_points"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')}: expected 1 or more, got {value}")
+    if args.rate is not None and not args.rate > 0.0:
+        raise ConfigError(f"--rate: expected more than 0 frames per second, got {args.rate}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected 0 or more, got {args.seed}")
     for path in (args.json, args.report):
@@ -199,7 +218,9 @@ def _config(args: argparse.Namespace) -> PipelineConfig:
     return apply_overrides(config, [*given, *args.set])
 
 
-def _videos(args: argparse.Namespace) -> Iterator[Video]:
+def _videos(
+    args: argparse.Namespace, failed: Callable[[str, VideoDepthError], None]
+) -> Iterator[Video]:
     if args.dataset:
         height, width = args.size
         yield from simulated_videos(
@@ -211,8 +232,12 @@ def _videos(args: argparse.Namespace) -> Iterator[Video]:
         hfov=args.hfov,
         rate=args.rate,
     )
+    named = [getattr(args, name) for name in _TOPICS]
+    topics = BagTopics(*named) if any(named) else None
     for source in args.sources:
-        for video in find_videos(source, args.format, args.protocol, options, args.frames):
+        for video in find_videos(
+            source, args.format, args.protocol, options, args.frames, topics, failed
+        ):
             yield _triangulated(video) if args.triangulate else video
 
 
@@ -228,54 +253,3 @@ def _triangulated(video: Video) -> Video:
     from video_depth_ros.evaluation.triangulation import Triangulated
 
     return replace(video, sequence=Triangulated(video.sequence, video.max_frames))
-
-
-def _videos_table(evaluation: Evaluation) -> Table:
-    rows = {result.name: result.metrics for result in evaluation.results}
-    table = _table("video", [*rows.values()], "per video")
-    for name, row in rows.items():
-        _add(table, name, row)
-    table.add_section()
-    _add(table, "mean", evaluation.mean())
-    return table
-
-
-def _methods_table(evaluation: Evaluation) -> Table:
-    rows = {"pipeline": evaluation.mean(), **evaluation.baselines()}
-    table = _table("method", [*rows.values()], "mean, with baselines")
-    for name, row in rows.items():
-        _add(table, name, row)
-    return table
-
-
-def _table(first: str, rows: list[dict[str, float]], title: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        min_width=len(title),
-    )
-    table.add_column(first, overflow="fold")
-    for name in _shown(rows):
-        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
-    return table
-
-
-def _shown(rows: list[dict[str, float]]) -> list[str]:
-    """The columns that say something, few enough for 80 characters."""
-    found = [name for name in _COLUMNS if any(name in row for row in rows)]
-    if all(row.get("coverage", 1.0) == 1.0 for row in rows):
-        found = [name for name in found if name != "coverage"]
-    if "flicker" in found:  # with truth the better measure
-        found = [name for name in found if name != "static_flicker"]
-    return found
-
-
-def _add(table: Table, label: str, row: dict[str, float]) -> None:
-    names = {text: name for name, text in _COLUMNS.items()}
-    shown = [names[str(column.header)] for column in table.columns[1:]]
-    table.add_row(label, *[f"{row[name]:.4f}" if name in row else "" for name in shown])

@@ -82,8 +82,8 @@ class AffineFit:
         if not self.count:
             raise InputError(
                 "truth",
-                "no pixel has both a prediction and a true depth within the range; check the "
-                "depth unit and --range",
+                "no pixel has both a prediction and a true depth within the protocol's range; "
+                "check the unit of the depth and --protocol",
             )
         # below this the spread is rounding of the mean, not signal
         noise = self.count * (1e-7 * abs(self._mean_x)) ** 2

@@ -48,6 +48,10 @@ def report_html(evaluation: Evaluation) -> str:
         _image(plots.bars(mean, baselines), "png", "AbsRel and delta1 of all methods"),
         "<h2>Videos</h2>",
         _table({result.name: result.metrics for result in evaluation.results}, mean=mean),
+        *(
+            f"<p class='note'>not measured: {escape(name)}: {escape(reason)}</p>"
+            for name, reason in evaluation.failed.items()
+        ),
     ]
     for result in evaluation.results:
         parts.append(_video(result))
@@ -60,13 +64,14 @@ def _video(result: VideoResult) -> str:
     parts = [
         f"<h2>{escape(result.name)}</h2>",
         f"<p class='note'>protocol {escape(result.protocol)}, {escape(details)}</p>",
+        *(f"<p class='note'>{escape(note)}</p>" for note in result.notes),
         _table({PIPELINE: result.metrics, **result.baselines}, best=True),
         _image(plots.over_time(result), "png", f"errors of {result.name} over time"),
     ]
     for picture in result.pictures:
-        what = "image, prediction" + (", truth, error" if picture.truth is not None else "")
-        parts.append(_image(plots.strip(picture), "jpeg", f"frame {picture.index}: {what}"))
-        parts.append(f"<p class='note'>frame {picture.index}: {what}</p>")
+        what = f"frame {picture.index}: {picture.shown}"
+        parts.append(_image(picture.jpeg, "jpeg", what))
+        parts.append(f"<p class='note'>{escape(what)}</p>")
     return "\n".join(part for part in parts if part)
 
 

@@ -74,6 +74,7 @@ class VideoMeter:
         protocol: Protocol,
         to_depth: Callable[[np.ndarray, tuple[int, int]], np.ndarray] | None,
         over_time: bool = True,
+        metric: bool = False,
     ) -> None:
         """
         Args:
@@ -81,10 +82,12 @@ class VideoMeter:
             to_depth: (map, (H, W)) to metric depth float [H, W]; None where there is no truth to
                 align to: then only what needs none is measured.
             over_time: also measure boundaries and behaviour over time.
+            metric: the maps are depth in metres, not disparity.
         """
         self._range = protocol.depth_range
         self._to_depth = to_depth
         self._over_time = over_time
+        self._metric = metric
         self._mean = MeanOfFrames()
         self._drift = ScaleDrift()
         self._static = StaticFlicker()
@@ -103,7 +106,7 @@ class VideoMeter:
             return None
         self.frames += 1
         if self._over_time:
-            self._static.add(values, now.frame.rgb)
+            self._static.add(1.0 / values if self._metric else values, now.frame.rgb)
         if self._to_depth is None:
             return None
         height, width = now.frame.rgb.shape[:2]

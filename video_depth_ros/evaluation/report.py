@@ -21,10 +21,12 @@ class Evaluation:
     Attributes:
         setting: what was evaluated and how (regressor, protocol, ...), plain values.
         results: one per video, in order.
+        failed: videos that could not be measured, and why.
     """
 
     setting: dict[str, Any]
     results: list[VideoResult] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def mean(self) -> dict[str, float]:
         """Mean of the pipeline's measures over videos."""
@@ -42,7 +44,8 @@ class Evaluation:
         """Plain values.
 
         ``mean``: metric name to value. ``videos``, ``baselines``, ``baseline_videos``: by name.
-        ``details``: per video, numbers that are no measures of quality.
+        ``details``: per video, numbers that are no measures of quality, and ``notes``.
+        ``failed``: videos that could not be measured, by name, with the reason.
         """
         return {
             "version": __version__,
@@ -52,9 +55,14 @@ class Evaluation:
             "baselines": self.baselines(),
             "baseline_videos": {result.name: result.baselines for result in self.results},
             "details": {
-                result.name: {"protocol": result.protocol, **result.details}
+                result.name: {
+                    "protocol": result.protocol,
+                    **result.details,
+                    **({"notes": list(result.notes)} if result.notes else {}),
+                }
                 for result in self.results
             },
+            "failed": self.failed,
         }
 
     def write_json(self, path: Path) -> None:

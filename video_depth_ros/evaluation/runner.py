@@ -17,6 +17,7 @@ from video_depth_ros.evaluation.baselines import SPATIAL_BASELINES, SpatialFit
 from video_depth_ros.evaluation.map_store import MapStore
 from video_depth_ros.evaluation.meters import TrueFrame, TruePair, VideoMeter
 from video_depth_ros.evaluation.metrics import resize_to
+from video_depth_ros.evaluation.pictures import Picture
 from video_depth_ros.evaluation.predictors import (
     ChainingPredictor,
     PerFramePredictor,
@@ -28,6 +29,7 @@ from video_depth_ros.evaluation.videos import Video
 from video_depth_ros.regressors.base import Regressor
 
 PIPELINE = "pipeline"
+_MANY_STARTS = 0.1  # of the frames: more is no video
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class EvaluationOptions:
             scale, the other pixels are the truth, nothing is aligned.
         metric_points: most pixels given per frame; never more than half of those known.
         seed: of their choice.
-        pictures: frames shown in the report.
+        pictures: frames kept for the report.
     """
 
     config: PipelineConfig = field(default_factory=PipelineConfig)
@@ -48,23 +50,6 @@ class EvaluationOptions:
     metric_points: int = 1000
     seed: int = 0
     pictures: int = 3
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One frame for the report.
-
-    Attributes:
-        index: in the video.
-        rgb: uint8 [H, W, 3].
-        disparity: float [H, W], predicted, in 1/m where there is truth to align to.
-        truth: depth float [H, W] in metres, NaN unknown, or None.
-    """
-
-    index: int
-    rgb: np.ndarray
-    disparity: np.ndarray
-    truth: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +63,7 @@ class VideoResult:
         details: frames, fitted scale and shift, affine frames of the stream, refused frames.
         series: ``abs_rel`` and ``log_scale`` per frame with truth, per predictor.
         pictures: some frames.
+        notes: what a reader of the figures must know of this video.
     """
 
     name: str
@@ -87,6 +73,7 @@ class VideoResult:
     details: dict[str, float]
     series: dict[str, dict[str, list[float]]]
     pictures: list[Picture]
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_video(
@@ -150,6 +137,7 @@ def evaluate_video(
         details,
         {name: meter.series for name, meter in meters.items() if meter.series},
         pictures,
+        _notes(video, has_truth, count, len(pipeline.sequences)),
     )
 
 
@@ -206,11 +194,12 @@ class Fits:
         meters = {}
         for name in self._networks:
             to_depth: Callable[[np.ndarray, tuple[int, int]], np.ndarray] | None = None
-            if metric and name == PIPELINE:
+            metres = metric and name == PIPELINE
+            if metres:
                 to_depth = _resized_depth
             elif self._spatial:
                 to_depth = self._aligned(*self._affine[name].solve())
-            meters[name] = VideoMeter(self._protocol, to_depth)
+            meters[name] = VideoMeter(self._protocol, to_depth, metric=metres)
         for name, spatial in self._spatial.items():
             self.maps[name] = spatial.disparity()
             meters[name] = VideoMeter(self._protocol, self._aligned(1.0, 0.0), over_time=False)
@@ -223,6 +212,22 @@ class Fits:
         return lambda values, shape: affine_depth(
             resize_to(values, shape), scale, shift, depth_range
         )
+
+
+def _notes(video: Video, has_truth: bool, count: int, starts: int) -> tuple[str, ...]:
+    notes = []
+    topic = getattr(video.sequence, "truth", None)
+    if has_truth and topic is not None:
+        notes.append(f"truth: {topic}")
+    if not has_truth:
+        notes.append("no true depth within the protocol's range: errors were not measured")
+    if starts > max(3, _MANY_STARTS * count):
+        notes.append(
+            f"the stream was started anew {starts} times in {count} frames, so these are hardly "
+            "windows of video; if its frames lie far apart in time, raise --set stream.max_gap "
+            "(s) or --rate"
+        )
+    return tuple(notes)
 
 
 def _resized_depth(depth: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -280,7 +285,7 @@ def _measure(
                 # without truth there are no metres: near = large is shown as it is
                 shape = (now.frame.rgb.shape[0], now.frame.rgb.shape[1])
                 disparity = resize_to(values, shape) if depth is None else 1.0 / depth
-                pictures.append(Picture(now.index, now.frame.rgb, disparity, now.truth))
+                pictures.append(Picture.of(now.index, now.frame.rgb, disparity, now.truth))
         before = now
         advance()
     return pictures

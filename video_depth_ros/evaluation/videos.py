@@ -4,32 +4,36 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from typing import Protocol as StructuralType
 
+import cv2
 import numpy as np
 
 from video_depth_ros.bags.formats.base import SequenceFrame, SourceOptions
 from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
 from video_depth_ros.bags.sequences import detect_format, open_sequence
 from video_depth_ros.camera import Camera
-from video_depth_ros.errors import RecordingError
+from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
+from video_depth_ros.evaluation.readers.recording import BagTopics, RosRecording
 
-# Layouts that only evaluation reads: format -> "module:class", imported when asked for.
+# Layouts that only evaluation reads: format -> "module:class", imported when asked for. In the
+# order of recognition, and before the import formats: those take these folders for plainer ones.
 _READERS = {
+    "bag": "video_depth_ros.evaluation.readers.recording:RosRecording",
     "scannet": "video_depth_ros.evaluation.readers.scannet:ScanNet",
-    "bonn": "video_depth_ros.evaluation.readers.bonn:Bonn",
     "sintel": "video_depth_ros.evaluation.readers.sintel:Sintel",
     "nyuv2": "video_depth_ros.evaluation.readers.nyuv2:NyuV2",
-    "bag": "video_depth_ros.evaluation.readers.recording:RosRecording",
+    "bonn": "video_depth_ros.evaluation.readers.bonn:Bonn",
 }
 FORMATS = tuple(dict.fromkeys((*IMPORT_FORMATS, *_READERS)))
 _MAX_DEPTH = 5  # folders below a data-set root in which sequences are looked for
+_SAME_ASPECT = 0.02  # relative; more is another part of the view, not another resolution
 
 
 class Sequence(StructuralType):
@@ -82,8 +86,22 @@ class Video:
             height, width = frame.rgb.shape[:2]
             top, left, rows, columns = self.protocol.crop_origin(height, width)
             cut = (slice(top, top + rows), slice(left, left + columns))
-            depth = None if frame.depth is None else np.ascontiguousarray(frame.depth[cut])
+            depth = None
+            if frame.depth is not None:
+                depth = np.ascontiguousarray(self._at_image_size(frame, frame.depth)[cut])
             yield replace(frame, rgb=np.ascontiguousarray(frame.rgb[cut]), depth=depth)
+
+    def _at_image_size(self, frame: SequenceFrame, depth: np.ndarray) -> np.ndarray:
+        """True depth of another resolution at the image's: the nearest value, none invented."""
+        (height, width), (rows, columns) = frame.rgb.shape[:2], depth.shape
+        if (rows, columns) == (height, width):
+            return depth
+        if abs(columns * height / (rows * width) - 1.0) > _SAME_ASPECT:
+            raise RecordingError(
+                f"{frame.file or self.name}: the image has {width}x{height} px, its true depth "
+                f"{columns}x{rows}; expected the same view, as after registration to the image"
+            )
+        return cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def find_videos(
@@ -92,19 +110,24 @@ def find_videos(
     protocol: str | None = None,
     options: SourceOptions | None = None,
     max_frames: int | None = None,
+    topics: BagTopics | None = None,
+    failed: Callable[[str, VideoDepthError], None] | None = None,
 ) -> Iterator[Video]:
     """The recording at ``source``, or every recording under a data-set root, opened one by one.
 
     Args:
         source: a folder or file.
-        format_name: one of :data:`FORMATS`; None to look at the path (a single recording).
+        format_name: one of :data:`FORMATS`; None to look at the path.
         protocol: its name; None for the format's own.
         options: what the source does not say.
         max_frames: frames of each video.
+        topics: which topics of a bag to use.
+        failed: told of a recording that cannot be opened, by its name, and the others follow;
+            None: that is the end.
 
     Raises:
         RecordingError: missing path, unknown format, or nothing of that format there.
-        ConfigError: unknown protocol.
+        ConfigError: unknown protocol, or topics of what is no bag.
     """
     if not source.exists():
         raise RecordingError(f"{source} does not exist")
@@ -112,14 +135,50 @@ def find_videos(
         raise RecordingError(
             f"unknown format {format_name!r}; expected one of {', '.join(FORMATS)}"
         )
-    name = format_name or ("bag" if _matches("bag", source) else detect_format(source))
+    name = format_name or layout_of(source)
+    if topics is not None and name != "bag":
+        raise ConfigError(f"{source} is no bag ({name}): it has no topics to choose from")
     wanted = protocol_of(protocol or (name if name in PROTOCOLS else "default"))
     paths = recordings_under(source, name)
     if not paths:
         raise RecordingError(f"{source}: no {name} recording there or in the folders below")
     for path in paths:
         label = path.relative_to(source).as_posix() if path != source else source.resolve().name
-        yield Video(label, _open(name, path, options), wanted, max_frames)
+        try:
+            sequence = _open(name, path, options, topics)
+        except VideoDepthError as error:
+            if failed is None:
+                raise
+            failed(label, error)
+            continue
+        yield Video(label, sequence, wanted, max_frames)
+
+
+def layout_of(source: Path) -> str:
+    """The format of a recording, or of the recordings under a data-set root, by looking.
+
+    Raises:
+        RecordingError: none of :data:`FORMATS`, or several under one root.
+    """
+    name = _recognised(source)
+    if name is not None:
+        return name
+    level = [source]
+    for _ in range(_MAX_DEPTH):
+        level = _children(level)
+        # a folder of pictures below a root may be anything: masks, flow, thumbnails
+        found = sorted({n for n in map(_recognised, level) if n not in (None, "images")} - {None})
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            raise RecordingError(
+                f"{source} holds recordings of several layouts ({', '.join(map(str, found))}); "
+                "name one by --format"
+            )
+        level = [path for path in level if path.is_dir()]
+    raise RecordingError(
+        f"cannot tell the format of {source}; name it by --format, one of {', '.join(FORMATS)}"
+    )
 
 
 def recordings_under(source: Path, format_name: str) -> list[Path]:
@@ -129,7 +188,7 @@ def recordings_under(source: Path, format_name: str) -> list[Path]:
     found: list[Path] = []
     level = [source]
     for _ in range(_MAX_DEPTH):
-        below = sorted(child for folder in level if folder.is_dir() for child in folder.iterdir())
+        below = _children(level)
         hits = [path for path in below if _matches(format_name, path)]
         found += hits
         level = [path for path in below if path.is_dir() and path not in set(hits)]
@@ -147,6 +206,21 @@ def simulated_videos(
         yield Video(f"{split}_{number:04d}", clip, protocol_of("simulated"))
 
 
+def _children(folders: list[Path]) -> list[Path]:
+    return sorted(child for folder in folders if folder.is_dir() for child in folder.iterdir())
+
+
+def _recognised(path: Path) -> str | None:
+    """The format that one recording looks like, the more special layout first."""
+    for name in _READERS:
+        if _reader(name).recognised(path):
+            return name
+    try:
+        return detect_format(path)
+    except RecordingError:
+        return None
+
+
 def _matches(format_name: str, path: Path) -> bool:
     if format_name in _READERS:
         return bool(_reader(format_name).matches(path))
@@ -156,7 +230,11 @@ def _matches(format_name: str, path: Path) -> bool:
         return False
 
 
-def _open(format_name: str, path: Path, options: SourceOptions | None) -> Sequence:
+def _open(
+    format_name: str, path: Path, options: SourceOptions | None, topics: BagTopics | None
+) -> Sequence:
+    if format_name == "bag":
+        return RosRecording(path, options, topics)
     if format_name in _READERS:
         sequence: Sequence = _reader(format_name)(path, options)
         return sequence

@@ -183,6 +183,17 @@ def camera_from_matrix(K: np.ndarray, width: int, height: int) -> Camera:
     return Camera(width, height, fx, fy, cx, cy)
 
 
+def published_camera(camera: Camera, width: int, height: int) -> Camera:
+    """A data set's published camera for images of this size.
+
+    Another size is taken for another resolution, another aspect for a cut from the middle.
+    """
+    scale = max(width / camera.width, height / camera.height)
+    whole = camera.resized(round(scale * camera.width), round(scale * camera.height))
+    left, top = (whole.width - width) // 2, (whole.height - height) // 2
+    return whole.cropped(left, top, width, height)
+
+
 def pose_from_cells(path: Path, cells: Sequence[str], wxyz: bool = False) -> np.ndarray | None:
     """T [4, 4] from tx ty tz qx qy qz qw (or qw first); None for a pose marked as lost."""
     values = numbers(path, cells[:7])

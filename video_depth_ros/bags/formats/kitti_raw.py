@@ -60,27 +60,11 @@ class KittiRaw(SequenceReader):
         self._images = _by_number(image_files(images)) if images.is_dir() else {}
         if not self._images:
             raise RecordingError(f"{path} is not a KITTI raw drive: expected images in {images}")
-        height, width = read_rgb(next(iter(self._images.values()))).shape[:2]
-        cameras = _calibration(_find(path, "calib_cam_to_cam.txt"))
-        P = _entry(cameras, f"P_rect_{_CAMERA}", path).reshape(3, 4)
-        self.camera = camera_from_options(self.options, width, height) or camera_from_matrix(
-            P, width, height
-        )
-        T_camera_velo = self._T_camera_velo(cameras, P)
-        T_velo_base = np.eye(4)
-        oxts_file = _find(path, "calib_imu_to_velo.txt", required=False)
-        if oxts_file is not None:
-            T_velo_base = _rigid(_calibration(oxts_file), oxts_file)
-        self.T_base_lidar = inverse(T_velo_base)
-        self.T_base_camera = inverse(T_camera_velo @ T_velo_base)
         scans = path / "velodyne_points" / "data"
         self._scans = _by_number(sorted(scans.glob("*.bin")))
         self._oxts = _by_number(sorted((path / "oxts" / "data").glob("*.txt")))
-        if self._oxts:
-            self.T_base_imu = np.eye(4)
-        if not self._scans:
-            self.T_base_lidar = None
-        self._velo = T_camera_velo
+        self._velo = np.eye(4)
+        self._read_calibration()
         self._image_stamps = self._stamps(f"image_{_CAMERA}")
         self._scan_stamps = self._stamps("velodyne_points")
         self._oxts_stamps = self._stamps("oxts")
@@ -134,6 +118,30 @@ class KittiRaw(SequenceReader):
         """bool [count]: the points of scan ``number`` that are truth only; the same every time."""
         rng = np.random.default_rng(number)
         return rng.random(count) < self.options.hold_out
+
+    def _read_calibration(self) -> None:
+        """Camera and mounting; a file is asked for where something in the drive needs it."""
+        height, width = read_rgb(next(iter(self._images.values()))).shape[:2]
+        self.camera = camera_from_options(self.options, width, height)
+        mounted = bool(self._scans or self._oxts)
+        file = _find(self.path, "calib_cam_to_cam.txt", mounted or self.camera is None)
+        if file is None:
+            return
+        cameras = _calibration(file)
+        P = _entry(cameras, f"P_rect_{_CAMERA}", self.path).reshape(3, 4)
+        self.camera = self.camera or camera_from_matrix(P, width, height)
+        if not mounted:
+            return
+        self._velo = self._T_camera_velo(cameras, P)
+        T_velo_base = np.eye(4)
+        oxts_file = _find(self.path, "calib_imu_to_velo.txt", required=False)
+        if oxts_file is not None:
+            T_velo_base = _rigid(_calibration(oxts_file), oxts_file)
+        self.T_base_camera = inverse(self._velo @ T_velo_base)
+        if self._scans:
+            self.T_base_lidar = inverse(T_velo_base)
+        if self._oxts:
+            self.T_base_imu = np.eye(4)
 
     def _T_camera_velo(self, cameras: dict[str, np.ndarray], P: np.ndarray) -> np.ndarray:
         file = _find(self.path, "calib_velo_to_cam.txt")

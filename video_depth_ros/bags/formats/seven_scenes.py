@@ -23,6 +23,7 @@ from video_depth_ros.bags.formats.files import (
     camera_from_matrix,
     camera_from_options,
     image_files,
+    published_camera,
     read_depth,
     read_matrix,
     read_rgb,
@@ -83,7 +84,8 @@ class SevenScenes(SequenceReader):
             file = folder / "camera-intrinsics.txt"
             if file.exists():
                 return camera_from_matrix(read_matrix(file, (3, 3)), width, height)
-        return Camera(width, height, _FOCAL, _FOCAL, _CX, _CY)
+        published = Camera(640, 480, _FOCAL, _FOCAL, _CX, _CY)
+        return published_camera(published, width, height)
 
 
 def _colour_files(path: Path) -> list[Path]:

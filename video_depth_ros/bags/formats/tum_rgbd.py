@@ -21,6 +21,7 @@ from video_depth_ros.bags.formats.files import (
     camera_from_options,
     nearest,
     pose_from_cells,
+    published_camera,
     read_depth,
     read_rgb,
     rows,
@@ -106,17 +107,10 @@ class TumRgbd(SequenceReader):
         for name, (intrinsics, distortion) in _CALIBRATIONS.items():
             if name in self.path.resolve().name:
                 model = "plumb_bob" if distortion else "none"
-                return Camera(width, height, *intrinsics, model, distortion)
-        scale = width / 640.0
-        fx, fy, cx, cy = _DEFAULT
-        return Camera(
-            width,
-            height,
-            fx * scale,
-            fy * scale,
-            (cx + 0.5) * scale - 0.5,
-            (cy + 0.5) * scale - 0.5,
-        )
+                return published_camera(
+                    Camera(640, 480, *intrinsics, model, distortion), width, height
+                )
+        return published_camera(Camera(640, 480, *_DEFAULT), width, height)
 
 
 def _listing(path: Path) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ from video_depth_ros.bags.formats.base import PoseSample, SequenceFrame, SourceO
 from video_depth_ros.bags.formats.files import (
     camera_from_options,
     image_files,
+    published_camera,
     read_depth,
     read_rgb,
     seconds_to_ns,
@@ -39,13 +40,17 @@ class Bonn(TumRgbd):
             self._open_cut(path, options)
         else:
             super().__init__(path, options)
-        if camera_from_options(self.options, 1, 1) is None:
-            self.camera = Camera(640, 480, *_INTRINSICS, "plumb_bob", _DISTORTION)
 
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether a path looks like this format."""
         return (path / "rgb_110").is_dir() or TumRgbd.matches(path)
+
+    @staticmethod
+    def recognised(path: Path) -> bool:
+        """Whether nothing but this format looks like this: by the cut, or by the folder's name."""
+        named = "rgbd_bonn" in path.resolve().name and TumRgbd.matches(path)
+        return named or (path / "rgb_110").is_dir()
 
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour and depth; no poses of the camera."""
@@ -61,7 +66,13 @@ class Bonn(TumRgbd):
         """None: the poses are not the camera's."""
         return iter(())
 
+    def _camera(self, width: int, height: int) -> Camera:
+        published = Camera(640, 480, *_INTRINSICS, "plumb_bob", _DISTORTION)
+        return published_camera(published, width, height)
+
     def _open_cut(self, path: Path, options: SourceOptions | None) -> None:
+        if not (path / "depth_110").is_dir():
+            raise RecordingError(f"{path}: expected depth_110 beside rgb_110; unpack both")
         colour, depth = image_files(path / "rgb_110"), image_files(path / "depth_110")
         if not colour or len(colour) != len(depth):
             raise RecordingError(
@@ -71,5 +82,7 @@ class Bonn(TumRgbd):
         self.path, self.options = path, options or SourceOptions()
         self._cut = list(zip(colour, depth, strict=True))
         height, width = read_rgb(colour[0]).shape[:2]
-        self.camera = camera_from_options(self.options, width, height)
+        self.camera = camera_from_options(self.options, width, height) or self._camera(
+            width, height
+        )
         self.frame_count = len(colour)

@@ -19,7 +19,12 @@ from video_depth_ros.bags.formats.base import (
     SequenceReader,
     SourceOptions,
 )
-from video_depth_ros.bags.formats.files import camera_from_options, read_depth, read_rgb
+from video_depth_ros.bags.formats.files import (
+    camera_from_options,
+    published_camera,
+    read_depth,
+    read_rgb,
+)
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 
@@ -43,7 +48,7 @@ class NyuV2(SequenceReader):
             )
         self._depth = depth
         height, width = read_rgb(path).shape[:2]
-        own = Camera(640, 480, *_INTRINSICS).resized(width, height)
+        own = published_camera(Camera(640, 480, *_INTRINSICS), width, height)
         self.camera = camera_from_options(self.options, width, height) or own
         self.frame_count = 1
 
@@ -51,6 +56,12 @@ class NyuV2(SequenceReader):
     def matches(path: Path) -> bool:
         """Whether a path looks like this format."""
         return _depth_file(path) is not None
+
+    @staticmethod
+    def recognised(path: Path) -> bool:
+        """Whether nothing but this format looks like this: such an image, or a folder of them."""
+        inside = sorted(path.glob("rgb_*")) if path.is_dir() else []
+        return any(map(NyuV2.matches, [path, *inside]))
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The one image."""

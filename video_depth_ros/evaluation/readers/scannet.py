@@ -51,8 +51,10 @@ class ScanNet(SequenceReader):
         self._files = [f for f in image_files(path / "color") if f.stem.isdecimal()]
         if not self._files:
             raise RecordingError(f"{path / 'color'}: expected images named by their number")
-        depth = read_depth(self._depth_file(self._files[0]), _PER_METRE)
-        height, width = depth.shape
+        held = next((f for f in map(self._depth_file, self._files) if f.is_file()), None)
+        if held is None:
+            raise RecordingError(f"{path / 'depth'}: expected NUMBER.png for the images of color/")
+        height, width = read_depth(held, _PER_METRE).shape
         self._size = (width, height)
         self.camera = camera_from_options(self.options, width, height) or self._camera()
         self.frame_count = len(self._files)
@@ -62,11 +64,17 @@ class ScanNet(SequenceReader):
         """Whether a path looks like this format."""
         return (path / "color").is_dir() and (path / "depth").is_dir()
 
+    @staticmethod
+    def recognised(path: Path) -> bool:
+        """Whether nothing but this format looks like this."""
+        return ScanNet.matches(path)
+
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour at the size of depth, with depth and pose."""
         period_ns = 1e9 / (self.options.rate or _RATE)
         for file in self._files:
-            depth = read_depth(self._depth_file(file), _PER_METRE)
+            depth_file = self._depth_file(file)  # a partial download may lack some
+            depth = read_depth(depth_file, _PER_METRE) if depth_file.is_file() else None
             rgb = cv2.resize(read_rgb(file), self._size, interpolation=cv2.INTER_AREA)
             stamp_ns = FIRST_STAMP_NS + round(int(file.stem) * period_ns)
             yield SequenceFrame(stamp_ns, rgb, depth, self._pose(file), file)

@@ -36,6 +36,7 @@ class Sintel(SequenceReader):
     format = "sintel"
 
     def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        path = path.resolve()  # the scene's name and the folders above are read from it
         super().__init__(path, options)
         if not self.matches(path):
             raise RecordingError(
@@ -61,6 +62,11 @@ class Sintel(SequenceReader):
             and (path.parents[1] / "depth" / path.name).is_dir()
             and bool(image_files(path))
         )
+
+    @staticmethod
+    def recognised(path: Path) -> bool:
+        """Whether nothing but this format looks like this."""
+        return Sintel.matches(path)
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The images with depth and pose."""
