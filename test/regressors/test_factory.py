@@ -159,7 +159,7 @@ def test_fidelity_of_the_modes(weights, video):
     assert rows["exact, decode window"].error == rows["exact, decode window"].worst == 0
     assert 0 < rows["exact, decode restart, lead 1"].error < 1
     assert (
-        rows["exact, decode restart, lead 2"].error < rows["exact, decode restart, lead 0"].error
+        rows["exact, decode restart, lead 2"].error < rows["exact, decode restart, lead 1"].error
     )
     assert 0 < rows["cached, refresh 3"].error <= rows["cached, refresh 3"].worst
     assert all(row.push > 0 for row in rows.values())

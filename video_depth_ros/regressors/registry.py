@@ -99,7 +99,7 @@ class RegressorConfig:
         choices=("auto", "window", "restart", "warm"),
     )
     decode_lead: int = parameter(
-        1, "Latents decoded before the frames asked for in restart.", low=0, high=20
+        1, "Latents decoded before the frames asked for in restart.", low=1, high=20
     )
     tiny_vae: str = parameter(
         "", "dvd: path of taew2_1 weights; decodes with this tiny VAE instead of Wan's own."

@@ -15,7 +15,6 @@ from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.transformer import KeysValues
 from video_depth_ros.regressors.wan.vae_layers import State
 
-
 @dataclass(frozen=True)
 class StreamOptions:
     """How windows are formed, computed and decoded.
@@ -35,7 +34,8 @@ class StreamOptions:
         decode: ``window``: all latents of the window from an empty decoder; ``restart``: only
             the latents asked for and ``lead`` before them, from an empty decoder; ``warm``: only
             the latents asked for, continuing the decoder's state of the push before.
-        lead: latents that warm the decoder up in ``restart``.
+        lead: latents before those asked for that warm an empty decoder up. At least one: an empty
+            decoder makes one frame of its first latent, not the latent's four.
         image_latents: the encoder makes every latent of one image
             (:attr:`VaeConfig.image_encoder`): all three ways to start a window are then one.
     """
@@ -71,6 +71,11 @@ class StreamOptions:
             )
         if self.decode not in ("window", "restart", "warm"):
             raise ConfigError(f"decode: expected window, restart or warm, got {self.decode!r}")
+        if self.lead < 1:
+            raise ConfigError(
+                f"decode lead: expected at least 1 latent, got {self.lead}; without one the "
+                "decoder cannot make all frames that are asked for"
+            )
 
     @property
     def begin(self) -> str:
@@ -84,10 +89,12 @@ class StreamOptions:
 
     def max_overlap(self, stride: int) -> int:
         """Frames before the newest group that a full window can return, ``stride`` per latent."""
+        # The window's first latent may be that of one frame, and starts the decoder.
+        most = self.window - 1 - self.hop
         if self.cached:
             # Only what this push computed anew; with nothing to spare, one kept latent.
-            return stride * max(self.refresh - self.hop, 1)
-        return stride * (self.window - 1 - self.hop)
+            most = min(most, max(self.refresh - self.hop, 1))
+        return stride * most
 
 
 @dataclass(frozen=True)
