@@ -105,7 +105,12 @@ class RegressorConfig:
         "", "dvd: path of taew2_1 weights; decodes with this tiny VAE instead of Wan's own."
     )
     tiny_encoder: bool = parameter(False, "dvd: encode with the tiny VAE, too.")
-    compile: bool = parameter(False, "torch.compile the network when it is configured.")
+    compile: bool = parameter(
+        False,
+        "torch.compile the network for full windows (while a window fills it runs uncompiled): "
+        "when the node is configured if input.height and input.width are set, else when the "
+        "first window is full.",
+    )
 
 
 def names() -> list[str]:

@@ -7,6 +7,7 @@ Vocabulary: latent j of a stream covers frame 0 (j = 0) or frames 4j-3 .. 4j, so
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,6 +15,9 @@ from torch import Tensor
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.transformer import KeysValues
 from video_depth_ros.regressors.wan.vae_layers import State
+
+_REFRESH_AWAITED = 64  # latents; rarer refreshes are made on the stream, the first at full cost
+
 
 @dataclass(frozen=True)
 class StreamOptions:
@@ -86,6 +90,15 @@ class StreamOptions:
     def image_first(self) -> bool:
         """Whether every window starts with the latent of a single frame."""
         return self.image_latents or self.start != "stream"
+
+    @property
+    def settled(self) -> int:
+        """Pushes from the start of a stream until every kind of step has been made: a full window,
+        and in cached mode a refresh of it."""
+        full = 1 + math.ceil((self.window - 1) / self.hop)
+        if not self.cached:
+            return full
+        return full + math.ceil(min(self.full_refresh_every, _REFRESH_AWAITED) / self.hop)
 
     def max_overlap(self, stride: int) -> int:
         """Frames before the newest group that a full window can return, ``stride`` per latent."""
