@@ -211,12 +211,28 @@ def test_parts_of_the_view() -> None:
     assert covered_parts(np.array([[-0.5, 143.6], [191.6, -0.4]]), (144, 192)) == 2.0
 
 
-def test_the_depth_range_is_kept(scene: Scene) -> None:
+def test_the_depth_range_is_kept() -> None:
+    """By what is given out, after the local correction: the network is wrong by up to a third."""
+    rough = make_scene(1, error=0.12)
+    wide = _scaler(min_depth=0.01, max_depth=1000.0)
+    everything, _ = wide.depth(rough.tensor, _step(wide, rough, 0))
     scaler = _scaler(min_depth=3.0, max_depth=10.0)
-    depth, _ = scaler.depth(scene.tensor, _step(scaler, scene, 0))
-    inside = depth[~depth.isnan()]
-    assert inside.min() >= 3.0 and inside.max() <= 10.0
-    assert 0.05 < float(depth.isnan().float().mean()) < 0.95
+    scale = _step(scaler, rough, 0)
+    assert scaler.report(0).local
+    depth, sigma = scaler.depth(rough.tensor, scale)
+    inside = (everything >= 3.0) & (everything <= 10.0)
+    assert 0.05 < float(inside.float().mean()) < 0.95
+    assert torch.equal(depth.isnan(), ~inside) and torch.equal(sigma.isnan(), ~inside)
+    torch.testing.assert_close(depth[inside], everything[inside])
+
+
+def test_no_least_depth_is_allowed(scene: Scene) -> None:
+    depths = []
+    for least in (0.0, 1e-3):
+        scaler = _scaler(min_depth=least)
+        depths.append(scaler.depth(scene.tensor, _step(scaler, scene, 0))[0])
+    assert depths[0].isfinite().float().mean() > 0.9
+    assert torch.equal(depths[0].nan_to_num(), depths[1].nan_to_num())
 
 
 def test_disagreement_of_windows_widens_sigma(scene: Scene) -> None:
