@@ -227,7 +227,7 @@ class DepthPipeline:
                 group = DisparityGroup(group.disparity, group.first_index, new)
                 sequence = self._estimate.sequence
                 row_maps = self._row_maps.of(group, self._pushes)
-                aligned = self._estimate.align(group, row_maps=row_maps)
+                aligned = self._estimate.align(group, row_maps=row_maps, whole=complete)
                 if aligned.sequence != sequence:
                     self._row_maps.forget()
                 self._fit = aligned.fit
