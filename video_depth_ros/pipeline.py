@@ -183,15 +183,14 @@ class DepthPipeline:
         return self._pay()
 
     def prepare(self, height: int, width: int) -> None:
-        """Open the session for images of this size and run it once, so that the first real frame
-        does not pay for compilation and allocation."""
+        """Open the session for images of this size and run its ``warm_up`` groups, so that no
+        real frame pays for compilation and allocation."""
         self._follow_size(height, width)
         session = self._require_session()
-        blank = torch.zeros(
-            (session.next_group, 3, *self._size), dtype=torch.float32, device=self.regressor.device
-        )
         with torch.inference_mode():
-            session.push(blank, 0)
+            for _ in range(self.regressor.spec.warm_up):
+                blank = torch.zeros((session.next_group, 3, *self._size), dtype=torch.float32)
+                session.push(blank.to(self.regressor.device), 0)
         session.reset()
 
     def report(self, now_ns: int) -> PipelineReport:
@@ -228,7 +227,7 @@ class DepthPipeline:
                 group = DisparityGroup(group.disparity, group.first_index, new)
                 sequence = self._estimate.sequence
                 row_maps = self._row_maps.of(group, self._pushes)
-                aligned = self._estimate.align(group, row_maps=row_maps)
+                aligned = self._estimate.align(group, row_maps=row_maps, whole=complete)
                 if aligned.sequence != sequence:
                     self._row_maps.forget()
                 self._fit = aligned.fit

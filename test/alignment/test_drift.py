@@ -25,7 +25,8 @@ from video_depth_ros.alignment import (
     run_windows,
 )
 from video_depth_ros.alignment.graph import AffineEdge, solve_affine_graph
-from video_depth_ros.errors import ConfigError, InputError
+from video_depth_ros.alignment.keyframe_graph import DilatedWindow, Keyframe, solve_keyframes
+from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.evaluation.laboratory import (
     LaboratoryFaults,
     LaboratoryRegressor,
@@ -160,6 +161,62 @@ def test_network_that_cannot_relate_distant_frames_corrects_nothing():
     assert len(reports) >= 4 and not any(report.applied for report in reports)
     assert min(report.disagreement for report in reports) > config.keyframes.max_disagreement
     assert aligned.fit.scale == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_black_first_frame_becomes_no_keyframe():
+    """Nothing can be fitted to it, and the graph would have no number for its level."""
+    regressor = laboratory(LaboratoryFaults(noise=0.005, outliers=0.0))
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=2, patience=100))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    index, applied = 0, 0
+    for number in range(14):
+        size = session.next_group
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(size)])
+        group = session.push(rgb, 8)
+        if number == 0:
+            group.disparity.zero_()
+        aligned = estimate.align(group)
+        index += size
+        report = anchor.push(rgb[-1], index - 1)
+        applied += report is not None and report.applied
+        assert np.isfinite([aligned.fit.scale, aligned.fit.shift]).all()
+    assert applied >= 2
+    assert [k.number for k in anchor._keyframes] == [2, 4, 6, 8, 10, 12]
+    assert all(np.isfinite(k.solved).all() for k in anchor._keyframes)
+
+
+def test_a_graph_without_a_finite_solution_is_refused():
+    image, samples = torch.zeros(3, *SIZE), np.full((6, 8), 0.5)
+    keyframes = [
+        Keyframe(number, image, samples, np.ones((6, 8), bool), (1.0, 0.0), (1.0 + number, 0.2))
+        for number in range(3)
+    ]
+    lost = AffineEdge(0, 0, 1.0, float("nan"), 0.5, 1e-3, 1e-3)
+    assert not solve_keyframes(keyframes, [DilatedWindow({1: lost})], drift=0.001)
+    assert [k.solved for k in keyframes] == [(1.0, 0.2), (2.0, 0.2), (3.0, 0.2)]
+    assert solve_keyframes(keyframes, [], drift=0.001)
+    assert keyframes[2].solved == pytest.approx((1.0, 0.2), abs=1e-4)
+
+
+def test_a_dilated_window_that_comes_back_short_is_refused():
+    regressor = laboratory(LaboratoryFaults(outliers=0.0))
+
+    class Short(LaboratorySession):
+        def push(self, rgb: Tensor, overlap: int) -> DisparityGroup:
+            return super().push(rgb, min(overlap, 1))
+
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=1))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, Short(regressor, *SIZE), estimate)
+    index = 0
+    with pytest.raises(RegressorError, match="at least 6 frames of a dilated window, got 5"):
+        for _ in range(8):
+            size = session.next_group
+            rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(size)])
+            estimate.align(session.push(rgb, 8))
+            index += size
+            anchor.push(rgb[-1], index - 1)
 
 
 def test_keyframes_fit_into_the_regressors_window():

@@ -273,6 +273,31 @@ def test_previews_of_a_group_and_the_group_itself_share_the_frame():
     assert last.fit.verdict is FitVerdict.ACCEPTED
 
 
+@pytest.mark.parametrize("fault", ["dark", "stretched"])
+def test_previews_are_no_groups_to_max_held_and_max_clipped(fault):
+    """Two bad groups of which every frame is looked at; lost is what has five of them."""
+    source = SyntheticDisparity(*SIZE)
+    faults = LaboratoryFaults(noise=0.0, outliers=0.0, scale_sigma=0.0, shift_sigma=0.0)
+    session = LaboratoryRegressor(source, faults).open(*SIZE)
+    config = AlignmentConfig(max_held=4, max_clipped=4, scale_low=0.99, scale_high=1.01)
+    estimate = RunningEstimate(config)
+    rgb = torch.zeros((4, 3, *SIZE))
+
+    def look(frames: int) -> FitVerdict:
+        whole = frames == 4
+        group = (session.push if whole else session.preview)(rgb[:frames], 8)
+        # contrast that goes up and down by more than a window's may
+        factor = 0.0 if fault == "dark" else 1.03 if frames % 2 else 0.97
+        group = DisparityGroup(factor * group.disparity, group.first_index, 1)
+        return estimate.align(group, whole=whole).fit.verdict
+
+    estimate.align(session.push(rgb[:1], 8))
+    estimate.align(session.push(rgb, 8))
+    verdicts = [look(frames) for _ in range(2) for frames in (1, 2, 3, 4)]
+    assert set(verdicts) == {FitVerdict.TOO_FEW if fault == "dark" else FitVerdict.CLIPPED}
+    assert estimate.sequence == 0
+
+
 def session_scale(first: AlignedGroup, source: Callable[[int], Tensor]) -> float:
     return float(source(0).std() / first.disparity[0].std())
 

@@ -92,6 +92,23 @@ def test_windows_are_brought_into_one_affine_frame(pipeline, luminance, latency)
     assert raw > 0.03  # or the wobble would prove nothing
 
 
+@pytest.mark.parametrize("homing", [0.1, 0.5])
+def test_homing_goes_as_far_with_previews_as_without(pipeline, luminance, homing):
+    """It is a share of the way per group, however often the group was looked at."""
+    maps: dict[str, list[float]] = {}
+    for latency in ("group", "frame"):
+        depth = pipeline(
+            luminance(wobble=0.3), **{"alignment.homing": homing, "stream.latency": latency}
+        )
+        maps[latency] = []
+        for number, frame in enumerate(frames(41)):
+            depth.push(frame)
+            if number % 4 == 0:  # a whole group
+                maps[latency].append(depth._estimate.scale)
+    assert maps["frame"] == pytest.approx(maps["group"], rel=1e-4)
+    assert np.std(np.log(maps["group"])) > 0.03  # or there would be no way to go
+
+
 def test_camera_model_follows_the_resize(pipeline):
     estimate = run(pipeline(), frames(1))[0]
     height, width = estimate.disparity.shape

@@ -106,6 +106,38 @@ def test_a_new_affine_frame_starts_anew(scene: Scene) -> None:
     assert _look(scaler, scene, 1, sequence=1).state is ScaleState.UNSCALED
 
 
+def test_a_scale_carried_over_is_a_prior_until_it_is_lost(scene: Scene) -> None:
+    values = {"stale_after": 0.5, "lost_after": 2.0}
+    for carry_over in (True, False):
+        scaler = _scaler(filter__carry_over=carry_over, **values)
+        for k in range(5):
+            _step(scaler, scene, k)
+        before = scaler.report(4 * PERIOD)
+        states = [_look(scaler, scene, k, sequence=1).state for k in range(5, 24)]
+        assert states == [ScaleState.UNSCALED] * 19  # a prior is no scale
+        kept = scaler.report(23 * PERIOD)
+        assert kept.a == pytest.approx(before.a if carry_over else 1.0)
+        assert (kept.sigma_a > 0.2 * kept.a) is carry_over
+        for k in range(24, 26):
+            _look(scaler, scene, k, sequence=1)
+        assert scaler.report(25 * PERIOD).a == 1.0  # 2.1 s after the last measurement
+
+
+def test_a_scale_carried_over_is_bettered_by_the_next_scan(scene: Scene) -> None:
+    scaler = _scaler(filter__carry_over=True)
+    for k in range(3):
+        _step(scaler, scene, k)
+    _look(scaler, scene, 3, sequence=1)
+    scaler.add_points(scene.scan(3000, seed=4), 4 * PERIOD, scene.T_camera_lidar)
+    scale = _look(scaler, scene, 4, sequence=1)
+    assert scale.state is ScaleState.METRIC and scale.a == pytest.approx(A, rel=0.02)
+    assert scaler.report(0).reinitialised == 0
+    scaler.reset()
+    _look(scaler, scene, 0)
+    report = scaler.report(0)
+    assert (report.a, report.age) == (1.0, math.inf)
+
+
 def test_reset_forgets_and_time_may_start_over(scene: Scene) -> None:
     scaler = _scaler()
     _step(scaler, scene, 50)
@@ -211,12 +243,28 @@ def test_parts_of_the_view() -> None:
     assert covered_parts(np.array([[-0.5, 143.6], [191.6, -0.4]]), (144, 192)) == 2.0
 
 
-def test_the_depth_range_is_kept(scene: Scene) -> None:
+def test_the_depth_range_is_kept() -> None:
+    """By what is given out, after the local correction: the network is wrong by up to a third."""
+    rough = make_scene(1, error=0.12)
+    wide = _scaler(min_depth=0.01, max_depth=1000.0)
+    everything, _ = wide.depth(rough.tensor, _step(wide, rough, 0))
     scaler = _scaler(min_depth=3.0, max_depth=10.0)
-    depth, _ = scaler.depth(scene.tensor, _step(scaler, scene, 0))
-    inside = depth[~depth.isnan()]
-    assert inside.min() >= 3.0 and inside.max() <= 10.0
-    assert 0.05 < float(depth.isnan().float().mean()) < 0.95
+    scale = _step(scaler, rough, 0)
+    assert scaler.report(0).local
+    depth, sigma = scaler.depth(rough.tensor, scale)
+    inside = (everything >= 3.0) & (everything <= 10.0)
+    assert 0.05 < float(inside.float().mean()) < 0.95
+    assert torch.equal(depth.isnan(), ~inside) and torch.equal(sigma.isnan(), ~inside)
+    torch.testing.assert_close(depth[inside], everything[inside])
+
+
+def test_no_least_depth_is_allowed(scene: Scene) -> None:
+    depths = []
+    for least in (0.0, 1e-3):
+        scaler = _scaler(min_depth=least)
+        depths.append(scaler.depth(scene.tensor, _step(scaler, scene, 0))[0])
+    assert depths[0].isfinite().float().mean() > 0.9
+    assert torch.equal(depths[0].nan_to_num(), depths[1].nan_to_num())
 
 
 def test_disagreement_of_windows_widens_sigma(scene: Scene) -> None:
@@ -333,6 +381,27 @@ def test_a_wrong_second_source_shows_in_its_residual(scene: Scene) -> None:
     assert sources["sparse_depth"].residual > 0.2
     assert sources["sparse_depth"].last is Verdict.GATED
     assert scale.a == pytest.approx(A, rel=0.02)
+
+
+@pytest.mark.parametrize("other", ["aged", "before_restart", "recent"])
+def test_a_misaligned_sensor_s_scale_is_kept_only_where_another_bears_it_out(other: str) -> None:
+    scene = make_scene(seed=4, error=0.05)
+    scaler = _scaler(local__enabled=False, stale_after=1.0)
+    sparse = np.where(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.02, scene.depth, np.nan)
+    turn = np.eye(4)
+    turn[:3, :3] = rotation(np.array([0.0, np.deg2rad(20.0), 0.0]))
+    first = 12 if other == "aged" else 5
+    for k in range(first + 4):
+        if k == 0 or other == "recent":
+            scaler.add_sparse_depth(sparse.astype(np.float32), k * PERIOD, scene.camera)
+        T = scene.T_camera_lidar if k < first else turn @ scene.T_camera_lidar
+        scaler.add_points(scene.scan(3000, seed=k), k * PERIOD, T)
+        sequence = int(other == "before_restart" and k > 0)
+        state = _look(scaler, scene, k, sequence).state
+        if k == first - 1:
+            assert state is ScaleState.METRIC
+    assert scaler.report(0).sources["lidar"].last is Verdict.MISALIGNED
+    assert state is (ScaleState.METRIC if other == "recent" else ScaleState.UNSCALED)
 
 
 def test_bad_arguments_are_refused(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +29,7 @@ class Hub:
         self.content = CONTENT
         self.announced = hashlib.sha256(CONTENT).hexdigest()
         self.break_after: int | None = None  # bytes until the connection drops, once
+        self.withheld = 0  # bytes that are announced and not served
         self.requests: list[tuple[str, str, str]] = []
         hub = self
 
@@ -37,7 +39,7 @@ class Hub:
 
             def do_GET(self) -> None:
                 start = self.headers.get("Range", "bytes=0-")[6:].split("-")[0]
-                body = hub.content[int(start) :]
+                body = hub.content[int(start) : len(hub.content) - hub.withheld]
                 self._head(206 if "Range" in self.headers else 200, len(body))
                 if hub.break_after is not None:
                     body, hub.break_after = body[: hub.break_after], None
@@ -122,6 +124,37 @@ def test_wrong_content_is_deleted(hub, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
     hub.content = CONTENT
     assert download("dvd-1.0", tmp_path).read_bytes() == CONTENT
+
+
+def test_without_a_checksum_only_the_size_is_checked_and_said_so(hub, tmp_path, caplog):
+    hub.announced = "d41d8cd98f00b204e9800998ecf8427e"  # a tag, no SHA-256
+
+    def fetches() -> int:
+        return len([r for r in hub.requests if r[0] == "GET"])
+
+    path = download("dvd-1.1", tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert re.search(r"no SHA-256 of dvd_1.1.safetensors .* size of 25165824 bytes", caplog.text)
+    assert download("dvd-1.1", tmp_path) == path
+    assert fetches() == 1
+    hub.announced, hub.content = "another", CONTENT[::-1]  # of the same size
+    assert download("dvd-1.1", tmp_path).read_bytes() == CONTENT[::-1]
+    assert fetches() == 2
+    path.write_bytes(CONTENT[:100])  # damaged since
+    assert download("dvd-1.1", tmp_path).read_bytes() == CONTENT[::-1]
+    assert fetches() == 3
+
+
+def test_another_size_than_announced_is_refused_without_a_checksum(hub, tmp_path):
+    hub.announced, hub.withheld = "d41d8cd98f00b204e9800998ecf8427e", 1000
+    with pytest.raises(CheckpointError, match=r"dvd-1\.1: cannot download"):
+        download("dvd-1.1", tmp_path)
+    assert not (tmp_path / "dvd_1.1.safetensors").exists()
+
+
+def test_with_a_checksum_nothing_is_warned_of(hub, tmp_path, caplog):
+    download("dvd-1.1", tmp_path)
+    assert "SHA-256" not in caplog.text
 
 
 def test_mirror_is_held_to_the_known_checksum(hub, tmp_path):

@@ -89,8 +89,11 @@ def test_exact_windows(make, vae, transformer, video, start):
 @pytest.mark.parametrize("decode", ["window", "restart", "warm"])
 @pytest.mark.parametrize("overlap", [0, 1, 4, 6])
 @pytest.mark.parametrize("cached", [False, True])
-def test_every_frame_comes_once_and_overlaps_are_consecutive(make, video, decode, overlap, cached):
-    session = make(decode=decode, cached=cached, refresh=3).open(32, 48)
+@pytest.mark.parametrize("lead", [1, 2])
+def test_every_frame_comes_once_and_overlaps_are_consecutive(
+    make, video, decode, overlap, cached, lead
+):
+    session = make(decode=decode, cached=cached, refresh=3, lead=lead).open(32, 48)
     end = 0
     for result in play(session, video, overlap):
         assert result.first_index == end - result.overlap
@@ -99,6 +102,31 @@ def test_every_frame_comes_once_and_overlaps_are_consecutive(make, video, decode
         assert result.first_index + result.disparity.shape[0] == end
         assert result.overlap == min(overlap, end - result.new)
     assert end == len(video)
+
+
+@pytest.mark.parametrize("decode", ["window", "restart", "warm"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hop": 2},
+        {"hop": 3},
+        {"start": "stream"},
+        {"cached": True, "refresh": 1},
+        {"cached": True, "refresh": 3},
+        {"cached": True, "refresh": 4},
+        {"cached": True, "refresh": 4, "start": "stream"},
+        {"cached": True, "refresh": 2, "hop": 2, "full_refresh_every": 0},
+    ],
+)
+def test_a_full_window_returns_as_much_overlap_as_the_spec_says(make, video, decode, options):
+    regressor = make(decode=decode, **options)
+    session = regressor.open(32, 48)
+    for push, group in enumerate(groups(video[:25], regressor.options.hop)):
+        most = regressor.spec.max_overlap
+        result = session.push(group, most)
+        if push * regressor.options.hop >= WINDOW:
+            assert (result.overlap, result.new) == (most, len(group))
 
 
 def test_windows_encoded_anew_forget_what_was_before_them(make, video):
@@ -157,8 +185,8 @@ def test_longer_restart_is_nearer_to_the_whole_window(make, video):
     """The lead warms the decoder up; reaching the window's start it is the whole window."""
     whole = play(make(decode="window").open(32, 48), video, 4)
     errors = []
-    for lead in (0, 1, 2):
-        part = play(make(decode="restart", lead=lead).open(32, 48), video, 4)
+    for lead in (1, 2, 3):
+        part = play(make(decode="restart", lead=lead).open(32, 48), video, 0)
         errors.append(
             max(
                 (a.disparity[-4:] - b.disparity[-4:]).abs().max()
@@ -355,6 +383,7 @@ def test_sizes_that_cannot_be_opened(make, height, width):
         ({"cached": True, "refresh": 9}, "refresh <= window"),
         ({"start": "middle"}, "image, stream or anew"),
         ({"decode": "never"}, "window, restart or warm"),
+        ({"lead": 0}, "at least 1 latent, got 0"),
     ],
 )
 def test_options_that_do_not_go_together(make, options, words):

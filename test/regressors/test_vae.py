@@ -15,7 +15,7 @@ from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.naming import vae_to_diffusers
 from video_depth_ros.regressors.wan.tiny_vae import TinyVae
 from video_depth_ros.regressors.wan.vae import CausalVae, VaeConfig
-from video_depth_ros.regressors.wan.vae_layers import Tape
+from video_depth_ros.regressors.wan.vae_layers import AttentionBlock, Tape
 
 from .conftest import fill
 
@@ -158,3 +158,26 @@ def test_normalisation_of_the_public_latents():
 def test_impossible_sizes(change):
     with pytest.raises(ConfigError, match="VAE: expected"):
         VaeConfig(**{**PUBLIC.__dict__, **change})
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_attention_gets_the_channels_of_a_position_side_by_side(layout, monkeypatch):
+    """As the fused kernels on CUDA demand, whatever the memory format of the images."""
+    block = fill(AttentionBlock(8))
+    frames = torch.randn(2, 8, 3, 5).to(memory_format=layout)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    seen: list[torch.Tensor] = []
+
+    def watch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        seen.extend((q, k, v))
+        return attend(q, k, v)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    out = block(frames[None].transpose(1, 2), Tape(None))
+    assert [tuple(x.shape) for x in seen] == [(2, 1, 15, 8)] * 3
+    assert {x.stride(-1) for x in seen} == {1}
+    plain = block.to_qkv(block.norm(frames)).flatten(2).transpose(1, 2)
+    q, k, v = plain.chunk(3, dim=-1)
+    mean = torch.softmax(q @ k.transpose(1, 2) / 8**0.5, dim=-1) @ v
+    expected = frames + block.proj(mean.transpose(1, 2).unflatten(2, (3, 5)))
+    torch.testing.assert_close(out[0].transpose(0, 1), expected)

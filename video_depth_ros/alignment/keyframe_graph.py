@@ -37,14 +37,17 @@ class DilatedWindow:
 
 def solve_keyframes(
     keyframes: list[Keyframe], windows: Iterable[DilatedWindow], drift: float
-) -> None:
+) -> bool:
     """Sets ``solved`` of all keyframes; keyframes and dilated windows are nodes, fits and the
     chain are edges.
 
     Args:
-        keyframes: by age, oldest first; its frame is the common one.
+        keyframes: by age, oldest first; its frame is the common one. Each has usable samples.
         windows: the last dilated windows.
         drift: expected change of log scale and shift of the chain per group.
+
+    Returns:
+        Whether there is a finite solution; without one, ``solved`` stays as it was.
     """
     node = {keyframe.number: place for place, keyframe in enumerate(keyframes)}
     edges = []
@@ -87,8 +90,11 @@ def solve_keyframes(
                 )
             )
     solution = solve_affine_graph(np.array(initial), edges, fixed=0)
+    if not np.isfinite(solution).all():
+        return False
     for keyframe, (scale, shift) in zip(keyframes, solution[: len(keyframes)], strict=True):
         keyframe.solved = (float(scale), float(shift))
+    return True
 
 
 def compose(outer: tuple[float, float], inner: tuple[float, float]) -> tuple[float, float]:

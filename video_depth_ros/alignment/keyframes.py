@@ -38,7 +38,7 @@ from video_depth_ros.alignment.references import sample_stride
 from video_depth_ros.alignment.rows import RowMaps, level_rows
 from video_depth_ros.alignment.running import RunningEstimate
 from video_depth_ros.alignment.verdicts import USABLE, FitLimits, FitVerdict
-from video_depth_ros.errors import ConfigError
+from video_depth_ros.errors import ConfigError, RegressorError
 from video_depth_ros.regressors.base import RegressorSession, RegressorSpec
 
 _WITNESSES = 3  # fewer keyframes agree by chance
@@ -118,6 +118,9 @@ class KeyframeAnchor:
 
         Returns:
             A report when a dilated window was run for this group.
+
+        Raises:
+            RegressorError: the regressor returned fewer frames of it than its spec says.
         """
         if self._estimate.sequence != self._sequence:
             self._sequence = self._estimate.sequence
@@ -133,8 +136,8 @@ class KeyframeAnchor:
         # the oldest frame that is still compared: most windows saw it, its samples are the best
         index, image = self._recent[0]
         kept = self._estimate.samples(index)
-        if kept is None:
-            return None
+        if kept is None or int(kept[1].sum()) < self._limits.min_pixels:
+            return None  # nothing could ever be fitted to it
         keyframe = Keyframe(number, image.clone(), *kept, self._applied)
         report = None
         if self._keyframes:
@@ -203,8 +206,12 @@ class KeyframeAnchor:
         if applied:
             self._windows.append(window)
             newest.solved = self._compose_chain(newest)
-            solve_keyframes([*self._keyframes, newest], self._windows, self.config.drift)
-            self._pending = newest.solved
+            keyframes = [*self._keyframes, newest]
+            applied = solve_keyframes(keyframes, self._windows, self.config.drift)
+            if applied:
+                self._pending = newest.solved
+            else:  # remembered, the window would spoil the next answers, too
+                self._windows.pop()
         self._keyframes = [k for k in self._keyframes if k.failures < self.config.patience]
         return DriftReport(
             len(old), fitted, disagreement, applied, *newest.solved, tuple(verdicts)
@@ -241,6 +248,12 @@ class KeyframeAnchor:
         maps = None if self._row_maps is None else self._row_maps.of(result, pushes)
         if maps is not None:
             result = level_rows(result, maps, self._range[1])
+        if result.disparity.shape[0] < len(frames):
+            raise RegressorError(
+                f"keyframes: expected at least {len(frames)} frames of a dilated window, got "
+                f"{result.disparity.shape[0]}; {self._spec.name} returns less overlap than its "
+                f"max_overlap of {self._spec.max_overlap}. Set alignment.keyframes.every to 0"
+            )
         return result.disparity
 
     def _fit(self, row: np.ndarray, keyframe: Keyframe) -> tuple[FitVerdict, AffineEdge | None]:

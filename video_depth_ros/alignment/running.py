@@ -30,6 +30,7 @@ from video_depth_ros.frames import DisparityGroup
 
 _STEP = 0.1  # of the spread, most that homing moves the running frame at once
 _CUTS = frozenset({FitVerdict.INVERTED, FitVerdict.UNRELATED, FitVerdict.SCENE_CUT})
+_HELD = frozenset({FitVerdict.TOO_FEW, FitVerdict.OUTLIERS, FitVerdict.FLAT})
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class RunningEstimate:
         group: DisparityGroup,
         motion: CameraMotion | None = None,
         row_maps: np.ndarray | None = None,
+        whole: bool = True,
     ) -> AlignedGroup:
         """The group's new frames in the running frame.
 
@@ -98,6 +100,8 @@ class RunningEstimate:
             motion: of the camera, where it is known: one more constraint on the fit.
             row_maps: float64 [T, 2], (scale, shift) that bring the rows into one affine frame,
                 where the regressor does not; see ``rows.py``.
+            whole: whether the group is whole. A preview of one that still fills is no group to
+                ``homing``, ``max_held`` and ``max_clipped``, however many come of it.
 
         Raises:
             InputError: ``disparity``: not [T, h, w], or fewer rows than new frames.
@@ -114,6 +118,8 @@ class RunningEstimate:
         if self._references and self._references[-1].samples.shape != grid.shape[1:]:
             self.reset()  # the image changed its size
         fit = self._fit(group, grid, usable, motion)
+        if whole:
+            fit = self._count(fit)
         if fit.verdict in _CUTS or fit.verdict is FitVerdict.LOST:
             self.reset()
         if fit.verdict not in USABLE and fit.verdict is not FitVerdict.FLAT:
@@ -125,7 +131,7 @@ class RunningEstimate:
         disparity = group.disparity[group.overlap :] * fit.scale + fit.shift
         if self.config.method == "dvd":
             disparity = disparity.clamp_min_(0.0)
-        if self.config.homing > 0.0 and not self.config.keyframes.every:
+        if whole and self.config.homing > 0.0 and not self.config.keyframes.every:
             self._go_home(grid[usable])
         spread = None if sigma is None else sigma_map(sigma, group.disparity[group.overlap :])
         return AlignedGroup(disparity, spread, fit, self._sequence, group)
@@ -205,7 +211,7 @@ class RunningEstimate:
         if motion is not None and self.config.method == "robust":
             pairs.append((grid.shape[0] - 1, self._predict(group, motion)))
         if not pairs:
-            return self._hold(_without_fit(FitVerdict.TOO_FEW))
+            return _without_fit(FitVerdict.TOO_FEW)
         if self.config.method == "dvd":
             return self._fit_dvd(pairs, grid)
         if is_scene_cut(grid, group.overlap, self.config):
@@ -240,22 +246,21 @@ class RunningEstimate:
         most = self.config.max_total_scale
         if fit.verdict in USABLE and not 1.0 / most < fit.scale < most:
             return replace(fit, verdict=FitVerdict.LOST)
-        if fit.verdict is FitVerdict.ACCEPTED:
-            self._held = 0
-            self._clipped.append(False)
-            return self._filter(fit)
-        if fit.verdict is FitVerdict.CLIPPED:
-            self._held = 0
-            return self._clip(fit)
-        return self._hold(fit)
+        return self._filter(fit) if fit.verdict is FitVerdict.ACCEPTED else fit
 
-    def _clip(self, fit: AffineFit) -> AffineFit:
-        """One clipped scale is a change of scene; many of them compound to a flat or endless
-        depth, and says that the network's windows are not one affine map apart."""
-        self._clipped.append(True)
-        if sum(self._clipped) > self.config.max_clipped:
-            return replace(fit, verdict=FitVerdict.LOST)
-        return fit
+    def _count(self, fit: AffineFit) -> AffineFit:
+        """The fit of a whole group, LOST where there were too many like it.
+
+        One clipped scale is a change of scene; many of them compound to a flat or endless depth,
+        and say that the network's windows are not one affine map apart.
+        """
+        if fit.verdict in USABLE:
+            self._held = 0
+            self._clipped.append(fit.verdict is FitVerdict.CLIPPED)
+        elif fit.verdict in _HELD:
+            self._held += 1
+        lost = self._held > self.config.max_held or sum(self._clipped) > self.config.max_clipped
+        return replace(fit, verdict=FitVerdict.LOST) if lost else fit
 
     def _predict(self, group: DisparityGroup, motion: CameraMotion) -> Reference:
         """The newest published frame as the newest frame of the group should see it."""
@@ -265,21 +270,14 @@ class RunningEstimate:
         index = group.first_index + group.disparity.shape[0] - 1
         return replace(newest, index=index, samples=samples, usable=known)
 
-    def _hold(self, fit: AffineFit) -> AffineFit:
-        self._held += 1
-        if fit.verdict not in _CUTS and self._held > self.config.max_held:
-            return replace(fit, verdict=FitVerdict.LOST)
-        return fit
-
     def _fit_dvd(self, pairs: list[tuple[int, Reference]], grid: np.ndarray) -> AffineFit:
         cur = np.stack([grid[row] for row, _ in pairs])
         ref = np.stack([reference.samples for _, reference in pairs])
         good = np.isfinite(cur) & np.isfinite(ref)
         if not good.any():
-            return self._hold(_without_fit(FitVerdict.TOO_FEW))
+            return _without_fit(FitVerdict.TOO_FEW)
         scale, shift = fit_dvd(cur[good], ref[good], self.config.scale_low, self.config.scale_high)
         sigma = float(np.std(scale * cur[good] + shift - ref[good]))
-        self._held = 0
         return AffineFit(
             scale, shift, np.zeros((2, 2)), 1.0, int(good.sum()), sigma, 1.0, FitVerdict.ACCEPTED
         )

@@ -96,8 +96,7 @@ class DepthOutput:
             unknown = torch.full_like(disparity, math.nan)
             return unknown, unknown.clone()
         q = scale.a * disparity + scale.b
-        low, high = 1.0 / self.config.max_depth, 1.0 / self.config.min_depth
-        q = torch.where((q >= low) & (q <= high), q, math.nan)
+        q = torch.where(q > 0.0, q, math.nan)
         relative2 = self._spread.at(q) ** 2
         if self.local is not None:
             near = self.local.covered(q)
@@ -108,5 +107,8 @@ class DepthOutput:
         if sigma_disparity is not None:
             variance = variance + (scale.a * sigma_disparity) ** 2
         variance = torch.maximum(variance, relative2 * q * q)
+        # the range is that of the depth given out: a local correction moves pixels across its ends
         depth = 1.0 / q
+        inside = (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
+        depth = torch.where(inside, depth, math.nan)
         return depth, variance.sqrt() * depth * depth

@@ -63,9 +63,16 @@ class Fusion:
         return self.sources.setdefault(source, SourceRecord())
 
     def restart(self) -> None:
-        """The disparity's affine frame began anew."""
+        """The disparity's affine frame began anew.
+
+        A scale that is carried over still rests on what was measured; it is given up like any
+        other when that becomes too old.
+        """
         self.filter.restart()
-        self.supported_ns = None
+        if not self.filter.known:
+            self.supported_ns = None
+        for record in self.sources.values():
+            record.used_ns = None
         self.fused.clear()
 
     def fuse(self, source: str, view: View, anchors: Anchors) -> Verdict:
@@ -75,7 +82,7 @@ class Fusion:
         d, anchors = d[known], anchors.take(known)
         agreed = self._agreement(source, view, anchors)
         if self._misaligned(source, agreed):
-            self._distrust(source)
+            self._distrust(source, view.stamp_ns)
             self.count(source, Verdict.MISALIGNED)
             return Verdict.MISALIGNED
         prior = (self.filter.a, self.filter.b) if self.filter.known else None
@@ -114,7 +121,7 @@ class Fusion:
             record.innovation = self.filter.innovation
         self.count(source, verdict)
         if verdict in USABLE or verdict is Verdict.REINITIALISED:
-            record.used_ns = view.stamp_ns
+            record.used_ns = max(view.stamp_ns, last or view.stamp_ns)
             self.supported_ns = max(view.stamp_ns, self.supported_ns or 0)
         self.reinitialised += verdict is Verdict.REINITIALISED
         return verdict
@@ -146,12 +153,17 @@ class Fusion:
             limit = min(limit, _CLEARED)
         return record.misalignment > limit
 
-    def _distrust(self, source: str) -> None:
-        """A sensor turns out to look elsewhere: so did it before, when it was believed."""
+    def _distrust(self, source: str, stamp_ns: int) -> None:
+        """A sensor turns out to look elsewhere: so did it before, when it was believed.
+
+        What it gave is kept only where another source has borne it out lately.
+        """
         record = self.account(source)
         if record.last is Verdict.MISALIGNED or record.used_ns is None:
             return
-        if all(other.used_ns is None for name, other in self.sources.items() if name != source):
+        others = [other.used_ns for name, other in self.sources.items() if name != source]
+        oldest = stamp_ns - self.config.stale_after * 1e9
+        if not any(used is not None and used >= oldest for used in others):
             self.filter.reset()
 
     def _positive(self, view: View, fit: ScaleFit) -> bool:

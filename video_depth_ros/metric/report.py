@@ -29,7 +29,7 @@ class SourceRecord:
         misalignment: how much better the anchors agree with the disparity elsewhere in the image
             than where the extrinsics put them, averaged; above 1 is suspicious.
         point_times: how the newest scan's own times were used; None where there are no points.
-        used_ns: stamp of the newest used measurement, None before.
+        used_ns: stamp of the newest measurement used for the present affine frame, None before.
     """
 
     received: int = 0

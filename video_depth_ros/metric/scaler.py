@@ -196,8 +196,8 @@ class MetricScaler:
 
     def reset(self) -> None:
         """Forget scale, frames and waiting measurements; the counts stay."""
+        self._fusion.filter.reset()  # first: of a scale that is forgotten, nothing is carried over
         self._restart(None)
-        self._fusion.filter.reset()
         self._waiting.forget_measurements()
         self._odometry.poses.clear()
         self._inertial.samples.clear()

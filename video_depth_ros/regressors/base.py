@@ -31,6 +31,8 @@ class RegressorSpec:
         max_overlap: most earlier frames a session can return again beside the newest group.
         homing: share of the way per group that the stream should go back to the network's own
             affine frame (``alignment.homing``): for a network whose windows agree badly.
+        warm_up: groups from the start of a stream until no later one pays for something that is
+            made on first use (compilation, allocation).
     """
 
     name: str
@@ -41,6 +43,7 @@ class RegressorSpec:
     box: tuple[int, int]
     max_overlap: int
     homing: float = 0.0
+    warm_up: int = 1
 
 
 @runtime_checkable

@@ -18,7 +18,6 @@ from video_depth_ros.regressors.wan.stream import StreamOptions
 # What is compared, as changes of the exact mode's options.
 VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("exact, decode window", {}),
-    ("exact, decode restart, lead 0", {"decode": "restart", "lead": 0}),
     ("exact, decode restart, lead 1", {"decode": "restart", "lead": 1}),
     ("exact, decode restart, lead 2", {"decode": "restart", "lead": 2}),
     ("exact, decode warm", {"decode": "warm"}),

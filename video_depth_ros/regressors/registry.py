@@ -99,13 +99,18 @@ class RegressorConfig:
         choices=("auto", "window", "restart", "warm"),
     )
     decode_lead: int = parameter(
-        1, "Latents decoded before the frames asked for in restart.", low=0, high=20
+        1, "Latents decoded before the frames asked for in restart.", low=1, high=20
     )
     tiny_vae: str = parameter(
         "", "dvd: path of taew2_1 weights; decodes with this tiny VAE instead of Wan's own."
     )
     tiny_encoder: bool = parameter(False, "dvd: encode with the tiny VAE, too.")
-    compile: bool = parameter(False, "torch.compile the network when it is configured.")
+    compile: bool = parameter(
+        False,
+        "torch.compile the network for full windows (while a window fills it runs uncompiled): "
+        "when the node is configured if input.height and input.width are set, else when the "
+        "first window is full.",
+    )
 
 
 def names() -> list[str]:

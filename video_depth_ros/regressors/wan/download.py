@@ -7,13 +7,17 @@ tiny VAE: a byte-for-byte mirror, held to a known checksum) publish them.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.regressors.wan.checkpoints import sha256
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,16 @@ def download(name: str, folder: Path | str, endpoint: str | None = None) -> Path
     """Fetch one of :data:`PUBLIC_WEIGHTS` into ``folder``; resumes, verifies, then renames.
 
     The bytes arrive in a cache folder inside ``folder``; the file has its name only once it is
-    whole and its SHA-256 is the announced one.
+    whole and its SHA-256 is the announced one. Where the hub announces none (some mirrors do not)
+    and none is pinned, only the size is checked, and a warning says so. A file that is there and
+    right is not fetched again.
 
     Args:
         endpoint: address of the hub; default ``HF_ENDPOINT`` or the public hub.
 
     Raises:
         ConfigError: unknown name.
-        CheckpointError: no connection, no such file, or a checksum that does not fit.
+        CheckpointError: no connection, no such file, or a size or checksum that does not fit.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -79,15 +85,23 @@ def download(name: str, folder: Path | str, endpoint: str | None = None) -> Path
     folder = Path(folder)
     target = folder / weights.filename
     partial = folder / ".download"
+    tag = partial / f"{weights.filename}.etag"  # what the hub called the file that was fetched
     try:
         url = hf_hub_url(weights.repository, weights.filename, endpoint=endpoint)
-        announced = get_hf_file_metadata(url, endpoint=endpoint).etag or ""
+        metadata = get_hf_file_metadata(url, endpoint=endpoint)
+        announced = metadata.etag or ""
         expected = weights.sha256 or (
             announced if re.fullmatch(r"[0-9a-f]{64}", announced) else ""
         )
-        if target.is_file() and expected and sha256(target) == expected:
+        if not expected:
+            _LOG.warning(
+                "%s: %s announces no SHA-256 of %s (ETag %r), only its size of %s bytes is "
+                "checked; compare the checksum with the publisher's, or use another mirror",
+                name, urlsplit(url).netloc, weights.filename, announced, metadata.size,
+            )  # fmt: skip
+        if target.is_file() and _is_there(target, expected, metadata.size, announced, tag):
             return target
-        fetched = Path(
+        fetched = Path(  # compares the size itself
             hf_hub_download(
                 weights.repository, weights.filename, local_dir=partial, endpoint=endpoint
             )
@@ -108,4 +122,13 @@ def download(name: str, folder: Path | str, endpoint: str | None = None) -> Path
                 "run the command again"
             )
     fetched.replace(target)
+    tag.write_text(announced)
     return target
+
+
+def _is_there(target: Path, expected: str, size: int | None, announced: str, tag: Path) -> bool:
+    """Whether the file is the hub's: by checksum, or without one by size and what it is called."""
+    if expected:
+        return sha256(target) == expected
+    same = tag.is_file() and tag.read_text() == announced != ""
+    return same and target.stat().st_size == size

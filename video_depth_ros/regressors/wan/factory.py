@@ -14,6 +14,7 @@ from video_depth_ros.regressors.wan.checkpoints import load_model
 from video_depth_ros.regressors.wan.folded_file import FoldedInfo, empty_models
 from video_depth_ros.regressors.wan.regressor import WanRegressor
 from video_depth_ros.regressors.wan.sizes import ModelSize
+from video_depth_ros.regressors.wan.steady import compile_full_windows
 from video_depth_ros.regressors.wan.stream import StreamOptions
 from video_depth_ros.regressors.wan.tiny_vae import load_tiny_vae
 from video_depth_ros.regressors.wan.transformer import FoldedTransformer
@@ -90,11 +91,9 @@ def _from_file(config: RegressorConfig, path: Path) -> WanRegressor:
 def _build(
     config: RegressorConfig, info: FoldedInfo, vae: CausalVae, transformer: FoldedTransformer
 ) -> WanRegressor:
-    if config.compile:  # shapes are static once the window is full
-        transformer.compile(dynamic=False)
-        transformer.forward_cached = torch.compile(  # type: ignore[method-assign]
-            transformer.forward_cached, dynamic=False
-        )
+    options = stream_options(config, info)
+    if config.compile:
+        compile_full_windows(transformer, options.window)
     tiny = None
     if config.tiny_vae:
         tiny = load_tiny_vae(config.tiny_vae, choose_device(config), choose_dtype(config))
@@ -104,10 +103,11 @@ def _build(
         info,
         vae,
         transformer,
-        stream_options(config, info),
+        options,
         box=(config.height or info.box[0], config.width or info.box[1]),
         encoder=tiny if config.tiny_encoder else None,
         decoder=tiny,
+        warm_up=options.settled if config.compile else 1,
     )
 
 

@@ -32,8 +32,10 @@ class WanRegressor:
         box: tuple[int, int] | None = None,
         encoder: LatentEncoder | None = None,
         decoder: LatentDecoder | None = None,
+        warm_up: int = 1,
     ) -> None:
-        """``encoder`` and ``decoder`` take the place of the VAE's own (the tiny VAE)."""
+        """``encoder`` and ``decoder`` take the place of the VAE's own (the tiny VAE); ``warm_up``
+        is the spec's."""
         config = info.size.vae
         self.info = info
         self.vae = vae
@@ -51,6 +53,7 @@ class WanRegressor:
             box=info.box if box is None else box,
             max_overlap=options.max_overlap(self._stride),
             homing=_HOMING.get(info.name, 0.0),
+            warm_up=warm_up,
         )
 
     @property

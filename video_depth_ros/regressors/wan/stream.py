@@ -7,6 +7,7 @@ Vocabulary: latent j of a stream covers frame 0 (j = 0) or frames 4j-3 .. 4j, so
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.transformer import KeysValues
 from video_depth_ros.regressors.wan.vae_layers import State
+
+_REFRESH_AWAITED = 64  # latents; rarer refreshes are made on the stream, the first at full cost
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class StreamOptions:
         decode: ``window``: all latents of the window from an empty decoder; ``restart``: only
             the latents asked for and ``lead`` before them, from an empty decoder; ``warm``: only
             the latents asked for, continuing the decoder's state of the push before.
-        lead: latents that warm the decoder up in ``restart``.
+        lead: latents before those asked for that warm an empty decoder up. At least one: an empty
+            decoder makes one frame of its first latent, not the latent's four.
         image_latents: the encoder makes every latent of one image
             (:attr:`VaeConfig.image_encoder`): all three ways to start a window are then one.
     """
@@ -71,6 +75,11 @@ class StreamOptions:
             )
         if self.decode not in ("window", "restart", "warm"):
             raise ConfigError(f"decode: expected window, restart or warm, got {self.decode!r}")
+        if self.lead < 1:
+            raise ConfigError(
+                f"decode lead: expected at least 1 latent, got {self.lead}; without one the "
+                "decoder cannot make all frames that are asked for"
+            )
 
     @property
     def begin(self) -> str:
@@ -82,12 +91,23 @@ class StreamOptions:
         """Whether every window starts with the latent of a single frame."""
         return self.image_latents or self.start != "stream"
 
+    @property
+    def settled(self) -> int:
+        """Pushes from the start of a stream until every kind of step has been made: a full window,
+        and in cached mode a refresh of it."""
+        full = 1 + math.ceil((self.window - 1) / self.hop)
+        if not self.cached:
+            return full
+        return full + math.ceil(min(self.full_refresh_every, _REFRESH_AWAITED) / self.hop)
+
     def max_overlap(self, stride: int) -> int:
         """Frames before the newest group that a full window can return, ``stride`` per latent."""
+        # The window's first latent may be that of one frame, and starts the decoder.
+        most = self.window - 1 - self.hop
         if self.cached:
             # Only what this push computed anew; with nothing to spare, one kept latent.
-            return stride * max(self.refresh - self.hop, 1)
-        return stride * (self.window - 1 - self.hop)
+            most = min(most, max(self.refresh - self.hop, 1))
+        return stride * most
 
 
 @dataclass(frozen=True)

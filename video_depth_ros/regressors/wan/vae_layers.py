@@ -96,8 +96,9 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         b, c, t, h, w = x.shape
         frames = as_frames(x)
-        qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)[:, None]
-        q, k, v = qkv.chunk(3, dim=-1)
+        # Fused attention kernels on CUDA want each position's channels side by side.
+        qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2).contiguous()
+        q, k, v = qkv[:, None].chunk(3, dim=-1)
         y = functional.scaled_dot_product_attention(q, k, v)
         y = y[:, 0].transpose(1, 2).reshape(b * t, c, h, w)
         return x + as_clip(self.proj(y), b)
