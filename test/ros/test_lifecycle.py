@@ -140,6 +140,33 @@ def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:
         assert robot.count("used") == 0
 
 
+@pytest.mark.parametrize("passed_over", [2, 10])
+def test_who_subscribes_again_gets_nothing_stale(robot: Robot, passed_over: int) -> None:
+    """0.2 s are no gap, 1 s is one, though the camera never paused."""
+    robot.listen("depth/disparity")
+    with robot.start() as node:
+        robot.activate(node)
+        before = robot.drive(1 + 4 + 2)  # two wait for their group
+        robot.wait_for("depth/disparity", before[4])
+        robot.wait_count("used", 7)
+        robot.stop_listening("depth/disparity")
+        robot.drive(passed_over)
+        robot.wait_count("unsubscribed", passed_over)
+        robot.received["depth/disparity"].clear()
+        robot.listen("depth/disparity")
+        robot.wait_matched()
+        after = robot.drive(1 + 4)
+        robot.wait_for("depth/disparity", after[1])
+        if passed_over == 2:
+            assert robot.stamps("depth/disparity") == before[5:] + after[:2]
+            assert robot.value("inference", "resets") == "0"
+        else:
+            robot.wait_for("depth/disparity", after[-1])
+            assert robot.stamps("depth/disparity") == after
+            assert robot.value("inference", "last_reset") == "nobody subscribed for 1.1 s"
+            assert node.output().count("nobody subscribed for 1.1 s") == 1
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [

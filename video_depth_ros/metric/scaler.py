@@ -194,6 +194,10 @@ class MetricScaler:
         """
         return self._output.depth(disparity, scale, sigma_disparity)
 
+    def forget_measurements(self) -> None:
+        """Forget the measurements that wait for their frame: it will not come."""
+        self._waiting.forget_measurements()
+
     def reset(self) -> None:
         """Forget scale, frames and waiting measurements; the counts stay."""
         self._restart(None)

@@ -110,6 +110,7 @@ class Worker:
         self._failure = ""
         self._has_camera = False
         self._used = False
+        self._unheard = False  # images went by since the newest used one, nobody subscribed
         self._size = (0, 0)
         self._generation = 0
         self._frame_generation = 0
@@ -196,6 +197,7 @@ class Worker:
 
     def _reset(self, reason: str) -> None:
         self._arrivals.clear()
+        self._unheard = False
         self._pipeline.reset(reason)
 
     def _guard(self, what: str, action: Callable[[], None]) -> None:
@@ -234,8 +236,11 @@ class Worker:
         stamp_ns = conversions.stamp_of(message)
         if not (config.output.run_unsubscribed or self._outputs.wanted()):
             self._counters.add("unsubscribed")
+            self._unheard = self._used
             return
         rgb = conversions.rgb_of(message)
+        if self._unheard:
+            self._heard_again(stamp_ns, config.stream.max_gap)
         camera = None
         try:
             camera = self._camera.camera_for(rgb.shape[0], rgb.shape[1])
@@ -259,6 +264,15 @@ class Worker:
                 self._counters.add("discarded", len(estimates))
                 return
             self._publish(estimate, config)
+
+    def _heard_again(self, stamp_ns: int, max_gap: float) -> None:
+        """Somebody subscribes after a time without subscribers. To the pipeline the camera never
+        paused; continued over the hole, it would publish what has waited in it since."""
+        self._unheard = False
+        seconds = (stamp_ns - self._newest_ns) * 1e-9
+        if seconds > max_gap:
+            self._arrivals.clear()
+            self._pipeline.restart(f"nobody subscribed for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
         self._outputs.publish(estimate, self._frame_id, config.output)
