@@ -112,6 +112,20 @@ def test_the_camera_source_keeps_the_last_good_model() -> None:
     assert not source.problem
 
 
+def test_a_model_that_does_not_fit_is_a_problem_until_an_image_fits_again() -> None:
+    source = CameraSource()
+    source.update(conversions.camera_info_message(HEADER, CAMERA))
+    assert source.camera_for(6, 8) == CAMERA
+    with pytest.raises(InputError, match="sparse depth images have 12x6 px"):
+        source.model_at(6, 12, "sparse depth images")
+    assert not source.problem  # the images are well
+    with pytest.raises(InputError, match="the images have 12x6 px"):
+        source.camera_for(6, 12)
+    assert "the images have 12x6 px" in source.problem
+    assert source.camera_for(12, 16) == CAMERA.resized(16, 12)
+    assert not source.problem
+
+
 def test_an_encoding_that_nobody_decodes_is_named() -> None:
     message = Image(width=2, height=2, step=16, encoding="32SC2", data=bytes(32))
     with pytest.raises(InputError, match="32SC2"):
