@@ -30,6 +30,8 @@ class SourceRecord:
             than where the extrinsics put them, averaged; above 1 is suspicious.
         point_times: how the newest scan's own times were used; None where there are no points.
         used_ns: stamp of the newest used measurement, None before.
+        ahead: seconds that the newest measurement without a frame near its stamp was ahead of
+            the frames, negative behind; NaN before the first such.
     """
 
     received: int = 0
@@ -43,6 +45,7 @@ class SourceRecord:
     misalignment: float = math.nan
     point_times: PointTimes | None = None
     used_ns: int | None = None
+    ahead: float = math.nan
 
     def count(self, verdict: Verdict) -> None:
         """Account for the outcome of one measurement."""
