@@ -32,7 +32,8 @@ class InputConfig:
     rectified: str = parameter(
         "auto",
         "Whether the image is rectified: P of camera_info holds and no distortion; auto = the "
-        "image topic's last part starts with image_rect.",
+        "image topic's last part starts with image_rect. A text: Humble's ros2 param set wants "
+        "it as \"'true'\".",
         choices=("auto", "true", "false"),
     )
     width: int = parameter(
@@ -62,7 +63,7 @@ class InputConfig:
     )
     camera_info_timeout: float = parameter(
         5.0,
-        "Without camera_info for this long after the first image the diagnostics warn.",
+        "Without camera_info for this long after activation the diagnostics warn.",
         unit="s",
         low=0.1,
         high=3600.0,

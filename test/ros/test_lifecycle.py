@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from std_srvs.srv import Trigger
 
 from video_depth_ros.ros import conversions
@@ -92,6 +94,26 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         robot.activate(node, configure=False)  # builds in what was set while inactive
         stamps = robot.drive(3)
         robot.wait_for("depth/disparity", stamps[-1])
+
+
+def test_a_bare_true_is_taken_for_the_word(robot: Robot) -> None:
+    """In a parameter file everywhere; by ros2 param set where rclpy lets us, Humble does not."""
+    with robot.start(input__rectified=True):
+        get = robot.service(GetParameters, "get_parameters")
+
+        def rectified() -> tuple[int, str]:
+            request = GetParameters.Request(names=["input.rectified"])
+            value = robot.call(get, request).values[0]
+            return value.type, value.string_value
+
+        assert rectified() == (ParameterType.PARAMETER_STRING, "true")
+        refused = robot.set_parameter("input.rectified", False)
+        if hasattr(robot.node, "add_pre_set_parameters_callback"):
+            assert refused == ""
+            assert rectified() == (ParameterType.PARAMETER_STRING, "false")
+        else:
+            assert "expected 'Type.STRING'" in refused
+        assert robot.set_parameter("input.rectified", "auto") == ""
 
 
 def test_the_cloud_is_the_depth_back_projected(robot: Robot) -> None:
