@@ -7,12 +7,15 @@ descriptors and the table in ``docs/node.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from video_depth_ros.config import PipelineConfig
+from video_depth_ros.metric.config import SOURCES, ScaleConfig
 from video_depth_ros.settings import group, parameter
 
 NO_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+# range has no topic: a single distance comes through the Python API
+SUBSCRIBED = tuple(source for source in SOURCES if source != "range")
 _POSE = (
     "as x y z [m] qx qy qz qw of the sensor's frame seen from the camera's optical frame; all "
     "zero = not given here, TF is asked."
@@ -130,6 +133,7 @@ class DiagnosticsConfig:
 class DepthNodeConfig(PipelineConfig):
     """Every parameter of the node: a pipeline's configuration and what ROS adds to it."""
 
+    scale: ScaleConfig = field(default_factory=lambda: ScaleConfig(sources=SUBSCRIBED))
     input: InputConfig = group(InputConfig)
     output: OutputConfig = group(OutputConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)

@@ -10,6 +10,7 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
 from std_srvs.srv import Trigger
 
+from video_depth_ros.node_config import SUBSCRIBED
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.node_process import NodeProcessError
 
@@ -151,6 +152,16 @@ def test_depth_is_withheld_until_the_scale_is_known_and_one_line_says_how(robot:
         assert not robot.received["depth/image"] and not robot.received["depth/points"]
         assert node.output().count("no metric scale yet") == 1
         assert robot.received["depth/image_color"][-1].encoding == "rgb8"
+
+
+def test_a_source_without_a_topic_is_named_once_it_is_asked_for(robot: Robot) -> None:
+    with robot.start(scale__sources=["lidar", "range"]) as node:
+        node.require("configure")
+        node.wait_until(lambda: "range is of no use here" in node.output(), 30.0, "said so")
+        node.require("cleanup")
+        assert robot.set_parameter("scale.sources", list(SUBSCRIBED)) == ""
+        node.require("configure")
+        assert node.output().count("is of no use here") == 1
 
 
 def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:
