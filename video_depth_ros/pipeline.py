@@ -190,8 +190,8 @@ class DepthPipeline:
         Returns:
             What was held back of the stream that ends, to be published or not.
         """
-        self._restart_window(reason)
         self._scaler.forget_measurements()
+        self._restart_window(reason)
         self._last_stamp_ns = None
         return self._pay()
 

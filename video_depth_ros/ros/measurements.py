@@ -51,7 +51,7 @@ class Measurements:
             self._pipeline.add_points(cloud.points, stamp_ns, T, cloud.offset_s)
         elif kind == "sparse_depth":
             depth = conversions.depth_of(message)
-            camera = self._camera.model_at(*depth.shape, "sparse depth images")
+            camera = self._camera.model_at(depth.shape[0], depth.shape[1], "sparse depth images")
             if camera is None:
                 raise InputError("camera_info", "sparse depth needs camera_info; none has come")
             self._pipeline.add_sparse_depth(depth, stamp_ns, camera)
