@@ -182,7 +182,8 @@ class Camera:
             dy = np.stack(self._distort(x, y + step, x * x + (y + step) ** 2), axis=1) - here
             jacobian = np.stack([dx, dy], axis=2) / step
             # a singular one, at the fold, has no inverse
-            going = np.abs(dx[:, 0] * dy[:, 1] - dy[:, 0] * dx[:, 1]) > 1e-9 * step**2
+            area = np.abs(dx[:, 0] * dy[:, 1] - dy[:, 0] * dx[:, 1])
+            going = np.isfinite(area) & (area > 1e-9 * step**2)
             xy[going] += np.linalg.solve(jacobian[going], error[going, :, None])[:, :, 0]
         return xy
 

@@ -59,7 +59,7 @@ class Measurements:
             T = mounting("base", message.child_frame_id)
             self._pipeline.add_odometry(pose_of(message), stamp_ns, T)
         elif kind == "imu":
+            T = mounting("imu", message.header.frame_id)
             rate = vector_of(message.angular_velocity)
             force = vector_of(message.linear_acceleration)
-            T = mounting("imu", message.header.frame_id)
             self._pipeline.add_imu(rate, force, stamp_ns, T)
