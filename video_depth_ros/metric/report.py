@@ -20,6 +20,8 @@ class SourceRecord:
         used: measurements that entered the filter.
         verdicts: how often each verdict came.
         last: newest verdict, None before the first.
+        ahead: seconds that the newest measurement without a frame near its stamp was ahead of
+            the frames, negative behind; NaN before the first such.
         anchors: anchors of the newest measurement.
         inlier_share: share of them that agree with their own fit.
         residual: their median |relative residual| against the filtered map; a source whose
@@ -30,14 +32,13 @@ class SourceRecord:
             than where the extrinsics put them, averaged; above 1 is suspicious.
         point_times: how the newest scan's own times were used; None where there are no points.
         used_ns: stamp of the newest used measurement, None before.
-        ahead: seconds that the newest measurement without a frame near its stamp was ahead of
-            the frames, negative behind; NaN before the first such.
     """
 
     received: int = 0
     used: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     last: Verdict | None = None
+    ahead: float = math.nan
     anchors: int = 0
     inlier_share: float = math.nan
     residual: float = math.nan
@@ -45,7 +46,6 @@ class SourceRecord:
     misalignment: float = math.nan
     point_times: PointTimes | None = None
     used_ns: int | None = None
-    ahead: float = math.nan
 
     def count(self, verdict: Verdict) -> None:
         """Account for the outcome of one measurement."""
