@@ -67,7 +67,7 @@ ARGUMENTS = (
     ),
     Argument("autostart", "true", "Configure and activate the node.", SWITCH),
     Argument("respawn", "false", "Start the process again when it dies.", SWITCH),
-    Argument("bag", "", "Bag to play with --clock as soon as the node is active."),
+    Argument("bag", "", "Bag to play with --clock, once, as soon as the node is active."),
     Argument("bag_rate", "1.0", "Speed at which the bag is played."),
     Argument("rviz", "false", "Show the result in RViz.", SWITCH),
     Argument("foxglove", "false", "Run foxglove_bridge; layout: config/foxglove.json.", SWITCH),
@@ -97,7 +97,7 @@ def actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if values["autostart"] == "true":
         found += autostart(node)
     if values["bag"]:
-        found.append(when_active(node, play_bag(values)))
+        found.append(when_first_active(node, play_bag(values)))
     if values["rviz"] == "true":
         found.append(rviz(values, config))
     if values["foxglove"] == "true":
@@ -108,7 +108,9 @@ def actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 parameters=[{"use_sim_time": simulated(values)}],
             )
         )
-        found.append(LogInfo(msg=f"Foxglove layout to import: {config / 'foxglove.json'}"))
+        layout = f"Foxglove layout to import: {config / 'foxglove.json'}"
+        topics = "/image, /camera_info, /points and /depth/..."
+        found.append(LogInfo(msg=f"{layout}; it shows {topics}: choose others in its panels"))
     return found
 
 
@@ -128,12 +130,17 @@ def depth_node(values: dict[str, str], config: Path) -> LifecycleNode:
             values["params_file"] or str(config / "depth.yaml"),
             {"use_sim_time": simulated(values), **given},
         ],
-        remappings=[(topic, values[topic]) for topic in TOPICS if values[topic] != topic],
+        remappings=remappings(values),
         ros_arguments=["--log-level", values["log_level"]],
         respawn=values["respawn"] == "true",
         respawn_delay=2.0,
         output="screen",
     )
+
+
+def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
+    """The topics that were named, for the node and for what shows them."""
+    return [(topic, values[topic]) for topic in TOPICS if values[topic] != topic]
 
 
 def autostart(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
@@ -170,14 +177,18 @@ def change(node: LifecycleNode, transition: int) -> EmitEvent:
     )
 
 
-def when_active(node: LifecycleNode, action: LaunchDescriptionEntity) -> RegisterEventHandler:
-    """Run an action once the node takes images."""
+def when_first_active(
+    node: LifecycleNode, action: LaunchDescriptionEntity
+) -> RegisterEventHandler:
+    """Run an action when the node takes images, the first time only: a process cannot be
+    executed twice, launch would end."""
     return RegisterEventHandler(
         OnStateTransition(
             target_lifecycle_node=node,
             start_state="activating",
             goal_state="active",
             entities=[action],
+            handle_once=True,
         )
     )
 
@@ -197,6 +208,7 @@ def rviz(values: dict[str, str], config: Path) -> Node:
         executable="rviz2",
         namespace=values["namespace"],
         arguments=["-d", str(config / "depth.rviz")],
+        remappings=remappings(values),
         parameters=[{"use_sim_time": simulated(values)}],
     )
 

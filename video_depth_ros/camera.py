@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from video_depth_ros.errors import InputError
@@ -25,6 +24,11 @@ _COEFFICIENTS = {
     "rational_polynomial": (8,),
     "equidistant": (4,),
 }
+_ITERATIONS = 20  # of Newton's method
+_HALVINGS = 52  # of 90 degrees, down to the last bit of a float64
+_WIDEST = math.pi / 2 - 1e-6  # angle of a ray that still points forward
+_FARTHEST = 10.0  # radius up to which a polynomial lens is looked at
+_SOLVED = 1e-6  # largest error of a ray that counts, in normalised coordinates: 0.001 px
 
 
 @dataclass(frozen=True)
@@ -134,31 +138,71 @@ class Camera:
         return uv, valid
 
     def normalised(self, uv: np.ndarray) -> np.ndarray:
-        """Pixels [N, 2] to undistorted normalised coordinates (x/z, y/z), float64 [N, 2]."""
+        """Pixels [N, 2] to undistorted normalised coordinates (x/z, y/z), float64 [N, 2].
+
+        NaN where no point in front of the camera is seen at the pixel: beyond the radius where
+        the lens polynomial folds back, or beyond 90 degrees of a fisheye.
+        """
         uv = np.asarray(uv, dtype=np.float64).reshape(-1, 2)
         ideal = (uv - (self.cx, self.cy)) / (self.fx, self.fy)
         if not self.distorted or not len(uv):
             return ideal
-        if self.distortion_model == "equidistant":
-            coefficients = np.array(self.distortion)
-            return cv2.fisheye.undistortPoints(uv[:, None], self.matrix, coefficients)[:, 0]
-        return self._undistort_newton(ideal)
+        with np.errstate(all="ignore"):
+            if self.distortion_model == "equidistant":
+                xy = self._undistort_radially(ideal)
+            else:
+                xy = self._undistort_newton(ideal, ideal)
+                lost = ~self._solved(xy, ideal)
+                if lost.any():  # the steps were too long, or there is no inverse
+                    near = self._undistort_radially(ideal[lost])
+                    xy[lost] = self._undistort_newton(ideal[lost], near)
+            xy[~self._solved(xy, ideal)] = np.nan
+        return xy
 
-    def _undistort_newton(self, target: np.ndarray) -> np.ndarray:
+    def _solved(self, xy: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Whether points are seen at their targets, bool [N]: a lens beyond its fold has no
+        inverse, and the search for one ends somewhere."""
+        radius2 = (xy * xy).sum(axis=1)
+        seen = np.stack(self._distort(xy[:, 0], xy[:, 1], radius2), axis=1)
+        near = np.abs(seen - target).max(axis=1) < _SOLVED
+        return np.asarray(near & (radius2 < self._max_radius**2))
+
+    def _undistort_newton(self, target: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Newton's method on the distortion itself: OpenCV's fixed-point iteration diverges for
         strong lenses, and its iteration limit is set differently in versions 4 and 5."""
-        xy, step = target.copy(), 1e-6
-        for _ in range(20):
+        xy, step = start.copy(), 1e-6
+        going = np.ones(len(xy), dtype=bool)  # where it went astray it is left as it is
+        for _ in range(_ITERATIONS):
             x, y = xy[:, 0], xy[:, 1]
             here = np.stack(self._distort(x, y, x * x + y * y), axis=1)
             error = target - here
-            if np.abs(error).max() < 1e-12:
+            if not (np.abs(error[going]) > 1e-12).any():
                 break
             dx = np.stack(self._distort(x + step, y, (x + step) ** 2 + y * y), axis=1) - here
             dy = np.stack(self._distort(x, y + step, x * x + (y + step) ** 2), axis=1) - here
             jacobian = np.stack([dx, dy], axis=2) / step
-            xy = xy + np.linalg.solve(jacobian, error[:, :, None])[:, :, 0]
+            # a singular one, at the fold, has no inverse
+            area = np.abs(dx[:, 0] * dy[:, 1] - dy[:, 0] * dx[:, 1])
+            going = np.isfinite(area) & (area > 1e-9 * step**2)
+            xy[going] += np.linalg.solve(jacobian[going], error[going, :, None])[:, :, 0]
         return xy
+
+    def _undistort_radially(self, target: np.ndarray) -> np.ndarray:
+        """The angle from the axis by halving, on the side of the fold where the distorted radius
+        grows with it; for plumb_bob and rational_polynomial without their tangential part."""
+        wanted = np.hypot(target[:, 0], target[:, 1])
+        fisheye = self.distortion_model == "equidistant"
+        widest = _WIDEST if fisheye else math.atan(_FARTHEST)
+        low = np.zeros(len(wanted))
+        high = np.full(len(wanted), min(math.atan(self._max_radius), widest))
+        for _ in range(_HALVINGS):
+            angle = 0.5 * (low + high)
+            radius = np.tan(angle)
+            seen = self._theta_d(angle) if fisheye else radius * self._radial(radius**2)
+            beyond = seen > wanted
+            low, high = np.where(beyond, low, angle), np.where(beyond, angle, high)
+        ratio = np.tan(0.5 * (low + high)) / np.maximum(wanted, 1e-12)
+        return target * np.where(wanted > 1e-12, ratio, 1.0)[:, None]
 
     @cached_property
     def _rays(self) -> np.ndarray:
@@ -166,15 +210,20 @@ class Camera:
         xy = self.normalised(np.stack([u.ravel(), v.ravel()], axis=1))
         rays = np.ones((self.height, self.width, 3))
         rays[..., :2] = xy.reshape(self.height, self.width, 2)
+        rays[np.isnan(rays[..., 0])] = np.nan  # z as well: such a pixel has no point at all
         rays.setflags(write=False)
         return rays
 
     def rays(self) -> np.ndarray:
-        """Viewing rays with z = 1, undistorted, float64 [H, W, 3], read-only."""
+        """Viewing rays with z = 1, undistorted, float64 [H, W, 3], read-only.
+
+        NaN in all three where the lens has no inverse, see :meth:`normalised`.
+        """
         return self._rays
 
     def back_project(self, depth: np.ndarray) -> np.ndarray:
-        """Depth [H, W] in metres along z to points [H, W, 3] in the optical frame.
+        """Depth [H, W] in metres along z to points [H, W, 3] in the optical frame; NaN where the
+        lens has no inverse.
 
         Raises:
             InputError: ``size`` when the depth image is not of this camera's size.
@@ -222,7 +271,7 @@ class Camera:
             theta = np.linspace(0.0, math.pi / 2 - 1e-3, 2000)
             radius, distorted = np.tan(theta), self._theta_d(theta)
         else:
-            radius = np.linspace(0.0, 10.0, 5000)
+            radius = np.linspace(0.0, _FARTHEST, 5000)
             distorted = radius * self._radial(radius**2)
         falling = np.flatnonzero(np.diff(distorted) <= 0)
         return float(radius[falling[0]]) if len(falling) else math.inf

@@ -7,12 +7,15 @@ descriptors and the table in ``docs/node.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from video_depth_ros.config import PipelineConfig
+from video_depth_ros.metric.config import SOURCES, ScaleConfig
 from video_depth_ros.settings import group, parameter
 
 NO_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+# range has no topic: a single distance comes through the Python API
+SUBSCRIBED = tuple(source for source in SOURCES if source != "range")
 _POSE = (
     "as x y z [m] qx qy qz qw of the sensor's frame seen from the camera's optical frame; all "
     "zero = not given here, TF is asked."
@@ -32,7 +35,8 @@ class InputConfig:
     rectified: str = parameter(
         "auto",
         "Whether the image is rectified: P of camera_info holds and no distortion; auto = the "
-        "image topic's last part starts with image_rect.",
+        "image topic's last part starts with image_rect. A text: Humble's ros2 param set wants "
+        "it as \"'true'\".",
         choices=("auto", "true", "false"),
     )
     width: int = parameter(
@@ -62,7 +66,7 @@ class InputConfig:
     )
     camera_info_timeout: float = parameter(
         5.0,
-        "Without camera_info for this long after the first image the diagnostics warn.",
+        "Without camera_info for this long after activation the diagnostics warn.",
         unit="s",
         low=0.1,
         high=3600.0,
@@ -129,6 +133,7 @@ class DiagnosticsConfig:
 class DepthNodeConfig(PipelineConfig):
     """Every parameter of the node: a pipeline's configuration and what ROS adds to it."""
 
+    scale: ScaleConfig = field(default_factory=lambda: ScaleConfig(sources=SUBSCRIBED))
     input: InputConfig = group(InputConfig)
     output: OutputConfig = group(OutputConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)

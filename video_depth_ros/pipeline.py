@@ -182,6 +182,19 @@ class DepthPipeline:
         self._last_stamp_ns = None
         return self._pay()
 
+    def restart(self, reason: str) -> list[DepthEstimate]:
+        """Start window and running estimate anew for an owner that has left images out: what
+        comes next does not follow what came last. The metric scale starts anew with the affine
+        frame; measurements that wait belong to the time left out and are forgotten.
+
+        Returns:
+            What was held back of the stream that ends, to be published or not.
+        """
+        self._scaler.forget_measurements()
+        self._restart_window(reason)
+        self._last_stamp_ns = None
+        return self._pay()
+
     def prepare(self, height: int, width: int) -> None:
         """Open the session for images of this size and run its ``warm_up`` groups, so that no
         real frame pays for compilation and allocation."""

@@ -115,6 +115,7 @@ def check(leaf: Leaf, value: Any) -> Any:
         ConfigError: with the parameter's name, what is allowed and what came.
     """
     meta = leaf.parameter
+    value = as_word(leaf, value)
     if leaf.type is tuple:
         if not isinstance(value, (tuple, list)):
             raise ConfigError(f"parameter {leaf.name}: expected a list, got {value!r}")
@@ -129,6 +130,18 @@ def check(leaf: Leaf, value: Any) -> Any:
         allowed = ", ".join(meta.choices)
         raise ConfigError(f"parameter {leaf.name}: expected one of {allowed}, got {value!r}")
     _check_range(leaf, value)
+    return value
+
+
+def as_word(leaf: Leaf, value: Any) -> Any:
+    """``value``, or the word for it: YAML reads a bare ``true`` or ``false`` as a bool, also where
+    it is one of a parameter's choices."""
+    if (
+        leaf.type is str
+        and isinstance(value, bool)
+        and str(value).lower() in leaf.parameter.choices
+    ):
+        return str(value).lower()
     return value
 
 

@@ -111,6 +111,69 @@ def test_points_beyond_the_fold_of_the_lens_are_invalid():
     assert valid.tolist() == [True, False]
 
 
+FOLDED = {  # what the pixels of one image do not all have a ray for
+    "fold": Camera(640, 480, 290, 290, 319.5, 239.5, "plumb_bob", (-0.30, 0.085, 0, 0, -0.01)),
+    "one coefficient": Camera(640, 480, 500, 500, 319.5, 239.5, "plumb_bob", (-0.4, 0, 0, 0)),
+    "past 90 degrees": Camera(1280, 96, 230, 230, 639.5, 47.5, "equidistant", (0.01, 0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_pixels_that_no_point_can_reach_have_no_ray(name):
+    lens = FOLDED[name]
+    rays = lens.rays()
+    known = np.isfinite(rays).all(axis=2)
+    assert known[lens.height // 2, lens.width // 2] and not known[0, 0]
+    assert not np.isfinite(rays[~known]).any()  # nothing of it: z is NaN as well
+    assert 0.2 < known.mean() < 0.95
+    row = known[lens.height // 2]
+    assert (np.diff(row.astype(int)) != 0).sum() <= 2  # one interval around the middle
+    points = lens.back_project(np.full(known.shape, 3.0))
+    assert np.array_equal(np.isfinite(points).all(axis=2), known)
+
+
+def test_a_fisheye_sees_up_to_90_degrees():
+    lens = FOLDED["past 90 degrees"]
+    edge = lens.cx + lens.fx * (np.pi / 2) * (1.0 + 0.01 * (np.pi / 2) ** 2)
+    rays = lens.normalised(np.array([[edge - 1.0, lens.cy], [edge + 1.0, lens.cy]]))
+    assert rays[0, 0] > 100.0 and np.isnan(rays[1]).all()
+
+
+small = st.floats(-0.02, 0.02)
+plumb_bob = st.tuples(
+    st.floats(-0.5, 0.3), st.floats(-0.1, 0.2), small, small, st.floats(-0.05, 0.05)
+)
+equidistant = st.tuples(st.floats(-0.3, 0.1), st.floats(-0.1, 0.1), small, small)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lens=st.one_of(
+        st.tuples(st.just("plumb_bob"), plumb_bob), st.tuples(st.just("equidistant"), equidistant)
+    ),
+    focal=st.floats(20.0, 200.0),
+    seed=st.integers(0, 2**31),
+)
+def test_a_ray_meets_its_pixel_or_there_is_none(lens, focal, seed):
+    model, coefficients = lens
+    if model == "plumb_bob":  # tangential distortion of the size that real lenses have
+        coefficients = (*coefficients[:2], *(0.05 * c for c in coefficients[2:4]), coefficients[4])
+    ours = Camera(64, 48, focal, focal, 31.5, 23.5, model, coefficients)
+    rays = ours.rays().reshape(-1, 3)
+    known = np.isfinite(rays).all(axis=1)
+    v, u = np.mgrid[0:48, 0:64]
+    pixels = np.stack([u.ravel(), v.ravel()], axis=1)
+    uv, valid = ours.project(rays[known])
+    np.testing.assert_allclose(uv, pixels[known], atol=1e-3)
+    assert valid[(pixels[known] > 0).all(axis=1)].all()
+    # and where a point in front of the camera is seen there is a ray
+    rng = np.random.default_rng(seed)
+    radius, angle = np.tan(rng.uniform(0.0, 1.5, 300)), rng.uniform(-np.pi, np.pi, 300)
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.ones(300)], axis=1)
+    uv, seen = ours.project(points)
+    assert np.isfinite(ours.normalised(uv[seen])).all()
+
+
 def test_points_behind_and_at_the_camera_are_invalid():
     _, valid = camera("none").project(np.array([[0, 0, -1.0], [0, 0, 0.0], [0, 0, 1.0]]))
     assert valid.tolist() == [False, False, True]

@@ -57,6 +57,21 @@ def test_every_frame_comes_out_once_in_order_with_its_own_stamp(pipeline):
     assert depth.flush() == []
 
 
+def test_after_a_restart_by_the_owner_nothing_of_before_comes(pipeline):
+    depth = pipeline(**{"alignment.look_ahead": 1, "stream.max_gap": 60.0})
+    before = run(depth, frames(11))
+    depth.add_points(np.zeros((5, 3)), 30_000 * MS, np.eye(4))  # waits for its frame
+    held = depth.restart("nobody subscribed for 40.0 s")
+    assert held and held[0].stamp_ns > before[-1].stamp_ns  # given to the owner alone
+    stream = frames(13, start=800)  # no gap to a pipeline that patient
+    after = run(depth, stream) + depth.flush()
+    assert [e.stamp_ns for e in after] == [f.stamp_ns for f in stream]
+    assert {e.sequence for e in after}.isdisjoint({e.sequence for e in before})
+    report = depth.report(0)
+    assert (report.resets, report.last_reset) == (1, "nobody subscribed for 40.0 s")
+    assert not report.scale.sources["lidar"].verdicts
+
+
 def test_estimates_appear_when_their_group_is_complete(pipeline):
     depth = pipeline()
     assert [len(depth.push(f)) for f in frames(10)] == [1, 0, 0, 0, 4, 0, 0, 0, 4, 0]

@@ -26,6 +26,22 @@ class Outer:
     inner: Inner = group(Inner)
 
 
+@dataclass(frozen=True)
+class Words:
+    rectified: str = parameter("auto", "Rectified.", choices=("auto", "true", "false"))
+    switch: str = parameter("on", "Switch.", choices=("on", "false"))
+
+
+def test_a_bare_true_is_the_word_where_that_is_a_choice(tmp_path):
+    path = tmp_path / "parameters.yaml"
+    for text, word in (("true", "true"), ("false", "false"), ("'true'", "true"), ("auto", "auto")):
+        path.write_text(f"rectified: {text}\n")
+        assert load_yaml(Words(), path).rectified == word
+    assert replace_flat(Words(), {"switch": False}).switch == "false"
+    with pytest.raises(ConfigError, match="switch: expected str, got bool True"):
+        replace_flat(Words(), {"switch": True})
+
+
 def test_names_are_dotted_and_in_order():
     assert [leaf.name for leaf in leaves(Outer())] == [
         "mode",

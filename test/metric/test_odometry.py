@@ -17,9 +17,10 @@ from video_depth_ros.frames import ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import OdometryConfig
+from video_depth_ros.metric.flow import predicted
 from video_depth_ros.metric.odometry import off_edges, resistant_line, triangulated
 from video_depth_ros.metric.poses import PoseHistory, inverse, rotation
-from video_depth_ros.metric.tracks import Tracks, homogeneous
+from video_depth_ros.metric.tracks import Tracks, homogeneous, with_rays
 from video_depth_ros.metric.two_view import Motion, triangulate
 from video_depth_ros.settings import replace_flat
 from video_depth_ros.simulation.path import T_LINK_OPTICAL
@@ -82,6 +83,19 @@ def test_exact_features_give_exact_depth(forward: float, side: float, seed: int)
     expected = _truth(seen.anchors, tracks, truth)
     np.testing.assert_allclose(seen.anchors.inverse_depth, expected, rtol=1e-3)
     assert seen.disagreement < 0.05
+
+
+def test_features_without_a_viewing_ray_are_left_out() -> None:
+    """Beyond the fold of a lens nothing can be triangulated, and NaN would spoil the rest."""
+    lens = Camera(640, 480, 500.0, 500.0, 319.5, 239.5, "plumb_bob", (-0.4, 0.0, 0.0, 0.0))
+    uv = np.array([[320.0, 240.0], [630.0, 470.0], [330.0, 250.0]])
+    tracks = with_rays(lens, Tracks(0, uv, uv[::-1].copy()))
+    np.testing.assert_array_equal(tracks.key, uv[[0, 2]])
+    np.testing.assert_array_equal(tracks.now, uv[[2, 0]])
+    assert with_rays(CAMERA, Tracks(0, uv, uv)).key is uv
+    flow = predicted(lens, np.full((480, 640), 0.5), np.eye(3), np.zeros(9))
+    assert (flow[470, 630] == -1.0).all()
+    np.testing.assert_allclose(flow[240, 320], [320.0, 240.0], atol=1e-3)
 
 
 def test_sigma_is_that_of_the_error_and_movers_are_left_out() -> None:

@@ -369,6 +369,32 @@ def test_faults_have_names_and_never_give_a_metric_depth(name: str, reason: Verd
     assert reason is Verdict.LEVEL_ONLY or reason.value in report.last_reject
 
 
+@pytest.mark.parametrize("ahead", [37.0, 18.0, 10.0])
+def test_a_clock_that_is_ahead_is_named(scene: Scene, ahead: float) -> None:
+    """PTP's TAI, GPS time, and what only fills the waiting room."""
+    scaler = _scaler()
+    for k in range(150):
+        stamp_ns = k * PERIOD + int(ahead * 1e9)
+        scaler.add_points(scene.scan(10, seed=k), stamp_ns, scene.T_camera_lidar)
+        scaler.update(scene.tensor[:16, :16], scene.rgb[:16, :16], None, k * PERIOD, 0)
+    report = scaler.report(150 * PERIOD)
+    lidar = report.sources["lidar"]
+    assert lidar.verdicts[Verdict.TIME_OFFSET] >= (150 if ahead > 15.0 else 20)
+    assert lidar.verdicts.total() == lidar.verdicts[Verdict.TIME_OFFSET]
+    assert lidar.ahead == pytest.approx(ahead, abs=0.15)
+    assert report.last_reject == "lidar: time_offset"
+
+
+def test_while_no_frame_comes_nothing_is_said_of_a_clock(scene: Scene) -> None:
+    scaler = _scaler()
+    _look(scaler, scene, 0)
+    for k in range(200):
+        scaler.add_points(scene.scan(10, seed=k), k * PERIOD, scene.T_camera_lidar)
+    scaler.forget_measurements()
+    assert _step(scaler, scene, 200).state is ScaleState.METRIC
+    assert not scaler.report(0).sources["lidar"].verdicts[Verdict.TIME_OFFSET]
+
+
 def test_a_wrong_second_source_shows_in_its_residual(scene: Scene) -> None:
     scaler = _scaler(local__enabled=False)
     wrong = np.where(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.02, 1.4 * scene.depth, 0)

@@ -25,6 +25,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
 from video_depth_ros.camera import Camera
@@ -102,6 +103,7 @@ class Robot:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.received: dict[str, list[Any]] = defaultdict(list)
+        self._subscriptions: dict[str, Subscription] = {}
         self.diagnostics: dict[str, Any] = {}
         self.image = self.node.create_publisher(Image, "image", 10)
         self.info = self.node.create_publisher(CameraInfo, "camera_info", 10)
@@ -129,7 +131,14 @@ class Robot:
         """Subscribe outputs."""
         for topic in topics:
             append = self.received[topic].append
-            self.node.create_subscription(OUTPUTS[topic], topic, append, QoSProfile(depth=50))
+            self._subscriptions[topic] = self.node.create_subscription(
+                OUTPUTS[topic], topic, append, QoSProfile(depth=50)
+            )
+
+    def stop_listening(self, topic: str) -> None:
+        """End the subscription of an output, and wait until the node knows."""
+        self.node.destroy_subscription(self._subscriptions.pop(topic))
+        self.wait(lambda: self.value("output", f"{topic}.subscribers") == "0")
 
     def start(self, **parameters: Any) -> NodeProcess:
         """The node under test with the brightness regressor; dots are spelt ``__`` here."""

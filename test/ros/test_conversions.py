@@ -59,6 +59,16 @@ def test_a_cloud_survives_the_wire_and_is_organised() -> None:
     np.testing.assert_array_equal(bits >> 16 & 255, rgb[..., 0])
 
 
+def test_pixels_beyond_the_fold_of_the_lens_have_no_point_in_the_cloud() -> None:
+    lens = Camera(64, 48, 30.0, 30.0, 31.5, 23.5, "plumb_bob", (-0.4, 0.0, 0.0, 0.0))
+    points = lens.back_project(np.full((48, 64), 2.0)).astype(np.float32)
+    message = conversions.cloud_message(HEADER, points, np.zeros((48, 64, 3), np.uint8))
+    assert not message.is_dense
+    packed = np.frombuffer(message.data, np.float32).reshape(48, 64, 4)
+    assert np.isnan(packed[0, 0, :3]).all() and np.isfinite(packed[24, 32, :3]).all()
+    assert len(conversions.points_of(message)) == np.isfinite(lens.rays()[..., 0]).sum()
+
+
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "bgra8", "mono16"])
 def test_decoding_agrees_with_cv_bridge(encoding: str) -> None:
     bridge = pytest.importorskip("cv_bridge", reason="comes with ROS only").CvBridge()
@@ -99,6 +109,20 @@ def test_the_camera_source_keeps_the_last_good_model() -> None:
     with pytest.raises(InputError, match="another shape"):
         source.camera_for(6, 12)
     source.update(good)
+    assert not source.problem
+
+
+def test_a_model_that_does_not_fit_is_a_problem_until_an_image_fits_again() -> None:
+    source = CameraSource()
+    source.update(conversions.camera_info_message(HEADER, CAMERA))
+    assert source.camera_for(6, 8) == CAMERA
+    with pytest.raises(InputError, match="sparse depth images have 12x6 px"):
+        source.model_at(6, 12, "sparse depth images")
+    assert not source.problem  # the images are well
+    with pytest.raises(InputError, match="the images have 12x6 px"):
+        source.camera_for(6, 12)
+    assert "the images have 12x6 px" in source.problem
+    assert source.camera_for(12, 16) == CAMERA.resized(16, 12)
     assert not source.problem
 
 

@@ -48,6 +48,9 @@ def test_rviz_shows_topics_that_exist() -> None:
     topics = {d["Topic"]["Value"] for d in displays if "Topic" in d}
     assert topics == {"depth/points", "depth/image_color", "points", "image"}
     assert topics - {"points", "image"} <= set(OUTPUTS)
+    # the frames of a group come at once
+    depth = outputs.output_qos().depth
+    assert {d["Topic"]["Depth"] for d in displays if "Topic" in d} == {depth}
 
 
 def test_foxglove_shows_topics_that_exist_and_every_panel_has_a_place() -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2
 
@@ -97,6 +100,23 @@ def test_unusable_clouds_are_counted_and_depth_goes_on(robot: Robot) -> None:
         robot.send_points(np.full((50, 3), np.nan))
         stamps = robot.drive(2)
         robot.wait_for("depth/disparity", stamps[-1])
+
+
+def test_a_lidar_on_another_clock_is_told_by_how_much(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    with robot.start() as node:
+        robot.activate(node)
+        for _ in range(5):
+            message = robot.frame()
+            robot.stamp_ns += 37_000_000_000  # PTP's time is TAI
+            robot.send_points(lidar_points(scene()))
+            robot.stamp_ns -= 37_000_000_000
+            robot.send(message)
+        robot.wait(lambda: robot.value("scale", "lidar.last") == "time_offset")
+        robot.wait(lambda: "synchronise the clocks" in robot.status("scale").message)
+        said = robot.status("scale").message  # of the first frame of a group
+        assert re.match(r"lidar: its stamps are about 37\.[0-3] s ahead of the images", said), said
+        assert robot.status("scale").level == DiagnosticStatus.WARN
 
 
 def test_imu_and_odometry_reach_the_scale_and_their_faults_are_counted(robot: Robot) -> None:

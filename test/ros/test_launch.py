@@ -22,9 +22,11 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.events import Shutdown
+from launch.events import Shutdown, matches_action
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription, LaunchService
 
@@ -51,14 +53,30 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (index / "video_depth_ros").touch()
     for name in ("config", "launch", "package.xml"):
         (share / name).symlink_to(ROOT / name)
-    program = programs / "depth_node"
-    program.write_text(
+    executable(
+        programs / "depth_node",
         f"#!{sys.executable}\nimport sys\nfrom video_depth_ros.ros.node import main\n"
-        "sys.exit(main())\n"
+        "sys.exit(main())\n",
     )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=":")
     return tmp_path
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def run(entities: list[Any]) -> int:
+    """Launch's exit status."""
+    service = LaunchService(argv=[], noninteractive=True)
+    service.include_launch_description(LaunchDescription(entities))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return int(loop.run_until_complete(asyncio.wait_for(service.run_async(), 60.0)))
+    finally:
+        loop.close()
 
 
 def test_every_argument_is_declared_with_its_description() -> None:
@@ -82,7 +100,7 @@ def test_bag_rviz_and_foxglove_come_when_asked_for(prefix: Path) -> None:
 
 def test_the_node_is_launched_configured_and_activated(robot: Robot, prefix: Path) -> None:
     reached: list[str] = []
-    description = LaunchDescription(
+    status = run(
         [
             RegisterEventHandler(
                 OnStateTransition(
@@ -103,13 +121,51 @@ def test_the_node_is_launched_configured_and_activated(robot: Robot, prefix: Pat
             ),
         ]
     )
-    service = LaunchService(argv=[], noninteractive=True)
-    service.include_launch_description(description)
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        status = loop.run_until_complete(asyncio.wait_for(service.run_async(), 60.0))
-    finally:
-        loop.close()
     assert status == 0
     assert reached == ["active"]
+
+
+def test_a_second_activation_plays_no_bag_and_rviz_shows_the_topics_named(
+    robot: Robot, prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ros2 bag play`` and RViz are replaced by programs that write down their arguments."""
+    said = {name: tmp_path / f"{name}.said" for name in ("ros2", "rviz2")}
+    rviz = tmp_path / "lib" / "rviz2"
+    rviz.mkdir(parents=True)
+    (tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
+    executable(tmp_path / "ros2", f'#!/bin/sh\necho "$@" >> {said["ros2"]}\n')
+    executable(rviz / "rviz2", f'#!/bin/sh\necho "$@" >> {said["rviz2"]}\n')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    steps = iter([Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE])
+    changes: list[str] = []
+
+    def go_on(context: LaunchContext) -> list[Any]:
+        changes.append(context.locals.event.goal_state)
+        step = next(steps, None)
+        if step is None:
+            return [EmitEvent(event=Shutdown(reason="it is active again"))]
+        node = context.locals.event.action
+        change = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=step)
+        return [EmitEvent(event=change)]
+
+    def after(start: str, goal: str) -> RegisterEventHandler:
+        entities = [OpaqueFunction(function=go_on)]
+        return RegisterEventHandler(
+            OnStateTransition(start_state=start, goal_state=goal, entities=entities)
+        )
+
+    arguments = {
+        "regressor": "brightness",
+        "image": "/camera/image_raw",
+        "points": "/lidar/points",
+        "bag": "drive.mcap",
+        "rviz": "true",
+    }
+    include = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(LAUNCH_FILE)), launch_arguments=arguments.items()
+    )
+    handlers = [after("activating", "active"), after("deactivating", "inactive")]
+    assert run([*handlers, include]) == 0
+    assert changes == ["active", "inactive", "active"]
+    assert said["ros2"].read_text() == "bag play drive.mcap --clock --rate 1.0\n"
+    assert "-r image:=/camera/image_raw -r points:=/lidar/points" in said["rviz2"].read_text()

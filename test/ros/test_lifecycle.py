@@ -6,8 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from std_srvs.srv import Trigger
 
+from video_depth_ros.node_config import SUBSCRIBED
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.node_process import NodeProcessError
 
@@ -94,6 +97,26 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         robot.wait_for("depth/disparity", stamps[-1])
 
 
+def test_a_bare_true_is_taken_for_the_word(robot: Robot) -> None:
+    """In a parameter file everywhere; by ros2 param set where rclpy lets us, Humble does not."""
+    with robot.start(input__rectified=True):
+        get = robot.service(GetParameters, "get_parameters")
+
+        def rectified() -> tuple[int, str]:
+            request = GetParameters.Request(names=["input.rectified"])
+            value = robot.call(get, request).values[0]
+            return value.type, value.string_value
+
+        assert rectified() == (ParameterType.PARAMETER_STRING, "true")
+        refused = robot.set_parameter("input.rectified", False)
+        if hasattr(robot.node, "add_pre_set_parameters_callback"):
+            assert refused == ""
+            assert rectified() == (ParameterType.PARAMETER_STRING, "false")
+        else:
+            assert "expected 'Type.STRING'" in refused
+        assert robot.set_parameter("input.rectified", "auto") == ""
+
+
 def test_the_cloud_is_the_depth_back_projected(robot: Robot) -> None:
     robot.listen("depth/image", "depth/camera_info", "depth/points", "depth/sigma")
     with robot.start() as node:
@@ -131,6 +154,16 @@ def test_depth_is_withheld_until_the_scale_is_known_and_one_line_says_how(robot:
         assert robot.received["depth/image_color"][-1].encoding == "rgb8"
 
 
+def test_a_source_without_a_topic_is_named_once_it_is_asked_for(robot: Robot) -> None:
+    with robot.start(scale__sources=["lidar", "range"]) as node:
+        node.require("configure")
+        node.wait_until(lambda: "range is of no use here" in node.output(), 30.0, "said so")
+        node.require("cleanup")
+        assert robot.set_parameter("scale.sources", list(SUBSCRIBED)) == ""
+        node.require("configure")
+        assert node.output().count("is of no use here") == 1
+
+
 def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:
     with robot.start() as node:
         robot.activate(node)
@@ -138,6 +171,33 @@ def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:
         robot.wait(lambda: robot.count("unsubscribed") == 5)
         assert robot.value("inference", "frames") == "0"
         assert robot.count("used") == 0
+
+
+@pytest.mark.parametrize("passed_over", [2, 10])
+def test_who_subscribes_again_gets_nothing_stale(robot: Robot, passed_over: int) -> None:
+    """0.2 s are no gap, 1 s is one, though the camera never paused."""
+    robot.listen("depth/disparity")
+    with robot.start() as node:
+        robot.activate(node)
+        before = robot.drive(1 + 4 + 2)  # two wait for their group
+        robot.wait_for("depth/disparity", before[4])
+        robot.wait_count("used", 7)
+        robot.stop_listening("depth/disparity")
+        robot.drive(passed_over)
+        robot.wait_count("unsubscribed", passed_over)
+        robot.received["depth/disparity"].clear()
+        robot.listen("depth/disparity")
+        robot.wait_matched()
+        after = robot.drive(1 + 4)
+        robot.wait_for("depth/disparity", after[1])
+        if passed_over == 2:
+            assert robot.stamps("depth/disparity") == before[5:] + after[:2]
+            assert robot.value("inference", "resets") == "0"
+        else:
+            robot.wait_for("depth/disparity", after[-1])
+            assert robot.stamps("depth/disparity") == after
+            assert robot.value("inference", "last_reset") == "nobody subscribed for 1.1 s"
+            assert node.output().count("nobody subscribed for 1.1 s") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from video_depth_ros.errors import ConfigError, InputError
 from video_depth_ros.mounting import Transforms, pose_matrix
 from video_depth_ros.node_config import ExtrinsicsConfig
+from video_depth_ros.ros import transforms
 from video_depth_ros.ros.transforms import transform_matrix
 
 finite = st.floats(-10.0, 10.0)
@@ -98,6 +101,37 @@ def test_tf2_ros_finds_a_transform_where_it_is_installed() -> None:
     finally:
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import numpy\nnumpy.maximum_sctype", "maximum_sctype"),
+        ("import no_such_module_of_old", "no_such_module_of_old"),
+        ("def quaternion_matrix(q):\n    raise TypeError('too old')", "too old"),
+    ],
+)
+def test_a_broken_tf_transformations_is_said_once_and_done_without(
+    source: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "tf_transformations.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tf_transformations", raising=False)
+    transforms._tf_transformations.cache_clear()
+    message = Transform()
+    message.rotation.x, message.rotation.w, message.translation.y = 0.6, 0.8, 2.0
+    try:
+        for _ in range(3):
+            T = transform_matrix(message)
+    finally:
+        sys.modules.pop("tf_transformations", None)
+        transforms._tf_transformations.cache_clear()
+    np.testing.assert_allclose(T[1], [0.0, 0.28, -0.96, 2.0], atol=1e-12)
+    assert [said in record.message for record in caplog.records] == [True]
 
 
 def test_tf_transformations_is_used_where_it_is_installed() -> None:

@@ -24,7 +24,8 @@ class CameraSource:
         self._camera: Camera | None = None
         self._fitted: Camera | None = None
         self.frame_id = ""
-        self.problem = ""  # why there is no usable model, for the diagnostics
+        self._refused = ""  # what was wrong with the newest camera_info
+        self._misfit = ""  # why the model does not fit the newest image
 
     def update(self, info: Any) -> None:
         """Take a camera_info message; one equal to the last costs nothing.
@@ -48,36 +49,53 @@ class CameraSource:
         try:
             camera = camera_of(info, self.rectified)
         except InputError as error:
-            self.problem = str(error)
+            self._refused = str(error)
             raise
         if camera is None:
-            self.problem = "the camera is uncalibrated (K is all zero); calibrate it"
-            raise InputError("uncalibrated", self.problem)
-        self._camera, self._fitted, self.problem = camera, None, ""
+            self._refused = "the camera is uncalibrated (K is all zero); calibrate it"
+            raise InputError("uncalibrated", self._refused)
+        self._camera, self._fitted = camera, None
+        self._refused = self._misfit = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the images have no usable model, for the diagnostics; empty when all is well."""
+        return self._refused or self._misfit
 
     def camera_for(self, height: int, width: int) -> Camera | None:
-        """The model at an image size, or None when there is none.
+        """The model of images of this size, or None when there is none.
+
+        Raises:
+            InputError: ``camera_info_size`` when the sizes have different aspect ratios; it stays
+                the :attr:`problem` until an image fits.
+        """
+        fitted = self._fitted
+        if fitted is None or (fitted.height, fitted.width) != (height, width):
+            self._fitted, self._misfit = None, ""
+            try:
+                self._fitted = self.model_at(height, width, "images")
+            except InputError as error:
+                self._misfit = str(error)
+                raise
+        return self._fitted
+
+    def model_at(self, height: int, width: int, what: str) -> Camera | None:
+        """The model resized for ``what`` has this size, or None when there is none.
 
         Raises:
             InputError: ``camera_info_size`` when the sizes have different aspect ratios.
         """
         camera = self._camera
-        if camera is None:
-            return None
-        fitted = self._fitted
-        if fitted is not None and (fitted.height, fitted.width) == (height, width):
-            return fitted
+        if camera is None or (camera.height, camera.width) == (height, width):
+            return camera
         if abs(camera.width * height / (camera.height * width) - 1.0) > _SAME_ASPECT:
-            self.problem = (
-                f"camera_info is of {camera.width}x{camera.height} px but the images have "
+            raise InputError(
+                "camera_info_size",
+                f"camera_info is of {camera.width}x{camera.height} px but the {what} have "
                 f"{width}x{height} px, another shape; set region of interest or binning in "
-                "camera_info, or remap the matching one"
+                "camera_info, or remap the matching one",
             )
-            raise InputError("camera_info_size", self.problem)
-        self._fitted = camera if (camera.height, camera.width) == (height, width) else None
-        if self._fitted is None:
-            self._fitted = camera.resized(width, height)
-        return self._fitted
+        return camera.resized(width, height)
 
     @property
     def resized_from(self) -> tuple[int, int] | None:

@@ -258,7 +258,7 @@ class _Run:
 
     def _sparse_depth(self, message: Any) -> None:
         depth = depth_of(message)
-        camera = self._camera.camera_for(depth.shape[0], depth.shape[1])
+        camera = self._camera.model_at(depth.shape[0], depth.shape[1], "sparse depth images")
         if camera is None:
             raise InputError("camera_info", "sparse depth needs camera_info; the bag has none")
         self._pipeline.add_sparse_depth(depth, m.stamp_of(message), camera)

@@ -284,7 +284,9 @@ class ScaleConfig:
     """Metric scale from whatever sensors there are."""
 
     sources: tuple[str, ...] = parameter(
-        SOURCES, f"Sources that may be used, out of {', '.join(SOURCES)}."
+        SOURCES,
+        f"Sources that may be used, out of {', '.join(SOURCES)}. range only through the Python "
+        "API (DepthPipeline.add_range): node and reprocess read no sensor_msgs/Range.",
     )
     stale_after: float = parameter(
         2.0, "Without a measurement for this long the scale is stale.", unit="s", low=0.05

@@ -26,7 +26,8 @@ _NEAREST = 0.1  # least ratio of the depths now and in the keyframe
 
 
 def predicted(camera: Camera, disparity: np.ndarray, R: np.ndarray, motion: np.ndarray) -> Any:
-    """Where every pixel of the keyframe is seen now, float32 [h, w, 2] (u, v).
+    """Where every pixel of the keyframe is seen now, float32 [h, w, 2] (u, v); (-1, -1) for a
+    pixel without a viewing ray.
 
     x2 ~ R exp(w) x1 + d tau + tau': affine disparity needs no offset when tau' is free.
 
@@ -41,6 +42,7 @@ def predicted(camera: Camera, disparity: np.ndarray, R: np.ndarray, motion: np.n
     seen = camera.rays() @ (R @ rotation(motion[6:])).T + d * motion[:3] + motion[3:6]
     seen[..., 2] = np.maximum(seen[..., 2], _NEAREST)
     uv, _ = camera.project(seen)
+    uv[~np.isfinite(uv).all(axis=1)] = -1.0  # remap does not define what it does with NaN
     return uv.reshape(*disparity.shape, 2).astype(np.float32)
 
 

@@ -132,6 +132,11 @@ class Fusion:
         if verdict not in USABLE:
             self.last_reject = f"{source}: {verdict.value}"
 
+    def apart(self, source: str, ahead: float) -> None:
+        """Account for a measurement without a frame near its stamp; ``ahead`` of them [s]."""
+        self.account(source).ahead = ahead
+        self.count(source, Verdict.TIME_OFFSET)
+
     def _agreement(self, source: str, view: View, anchors: Anchors) -> Agreement:
         """How a sensor with extrinsics agrees with the frame."""
         if view.camera is None or source not in _PLACED:

@@ -25,7 +25,7 @@ from video_depth_ros.metric.parts import PARTS, part_of
 from video_depth_ros.metric.poses import inverse
 from video_depth_ros.metric.preintegration import InertialHistory, Preintegrated
 from video_depth_ros.metric.reasons import Verdict
-from video_depth_ros.metric.tracks import FeatureTracker, homogeneous
+from video_depth_ros.metric.tracks import FeatureTracker, homogeneous, in_view, with_rays
 from video_depth_ros.metric.visual import (
     PairSystem,
     common_offset,
@@ -134,6 +134,7 @@ class InertialSource:
         tracks = self._tracker.tracks
         if tracks is None or self._key is None or len(tracks.key) < self.config.min_tracks:
             return None
+        tracks = with_rays(camera, tracks)
         d, step = self._key.sample(tracks.key)
         low, high = self._key.limits
         spread = float(self._key.quantiles[2] - self._key.quantiles[0])
@@ -148,6 +149,7 @@ class InertialSource:
             return None
         flow = predicted(camera, self._key.disparity, R, unknown_motion(rough.system))
         now, good = refine(self._key_image, image, flow, key, now)
+        good &= in_view(camera, now)
         if good.sum() < self.config.min_tracks:
             return None
         return self._told(camera, key[good], now[good], d[good], R)

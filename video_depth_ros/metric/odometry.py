@@ -22,7 +22,7 @@ from video_depth_ros.metric.config import OdometryConfig
 from video_depth_ros.metric.flow import predicted, refine
 from video_depth_ros.metric.poses import PoseHistory, inverse, rotation_vector
 from video_depth_ros.metric.reasons import Verdict
-from video_depth_ros.metric.tracks import FeatureTracker, Tracks, homogeneous
+from video_depth_ros.metric.tracks import FeatureTracker, Tracks, homogeneous, with_rays
 from video_depth_ros.metric.two_view import Motion, common_error, correct, triangulate
 
 _FADING = 0.5  # share of features below which a less certain motion must do
@@ -81,6 +81,7 @@ class OdometrySource:
         tracks = tracker.tracks
         if tracks is None or self._key is None:
             return self._start_keyframe(image, view, None)
+        tracks = with_rays(camera, tracks)
         enough = len(tracks.key) >= self.config.min_tracks
         T = self.motion(tracks.key_ns, stamp_ns) if enough else None
         if T is not None and np.linalg.norm(T[:3, 3]) >= self.config.min_baseline:
@@ -125,8 +126,8 @@ class OdometrySource:
             motion = np.concatenate([tau, np.zeros(3)])
             flow = predicted(camera, self._key.disparity, seen.motion.R, motion)
             now, found = refine(self._key_image, image, flow, tracks.key, tracks.now)
-            if np.count_nonzero(found) >= config.min_tracks:
-                again = Tracks(tracks.key_ns, tracks.key[found], now[found])
+            again = with_rays(camera, Tracks(tracks.key_ns, tracks.key[found], now[found]))
+            if len(again.key) >= config.min_tracks:
                 seen = triangulated(camera, again, self._key, T, config)
         if len(seen.anchors) < config.min_tracks:
             return seen.anchors

@@ -20,6 +20,8 @@ class SourceRecord:
         used: measurements that entered the filter.
         verdicts: how often each verdict came.
         last: newest verdict, None before the first.
+        ahead: seconds that the newest measurement without a frame near its stamp was ahead of
+            the frames, negative behind; NaN before the first such.
         anchors: anchors of the newest measurement.
         inlier_share: share of them that agree with their own fit.
         residual: their median |relative residual| against the filtered map; a source whose
@@ -36,6 +38,7 @@ class SourceRecord:
     used: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     last: Verdict | None = None
+    ahead: float = math.nan
     anchors: int = 0
     inlier_share: float = math.nan
     residual: float = math.nan

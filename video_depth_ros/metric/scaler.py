@@ -35,8 +35,8 @@ class MetricScaler:
 
     def __init__(self, config: ScaleConfig) -> None:
         self._config = config
-        self._waiting = WaitingRoom()
         self._fusion = Fusion(config)
+        self._waiting = WaitingRoom(self._fusion.apart)
         self._publication = Publication(config)
         self._output = DepthOutput(config)
         self._odometry = OdometrySource(config.odometry)
@@ -194,6 +194,10 @@ class MetricScaler:
         """
         return self._output.depth(disparity, scale, sigma_disparity)
 
+    def forget_measurements(self) -> None:
+        """Forget the measurements that wait for their frame: it will not come."""
+        self._waiting.forget_measurements()
+
     def reset(self) -> None:
         """Forget scale, frames and waiting measurements; the counts stay."""
         self._fusion.filter.reset()  # first: of a scale that is forgotten, nothing is carried over
@@ -244,9 +248,9 @@ class MetricScaler:
         """Fit every measurement whose frame is now known; whether the scale may jump."""
         jumped = False
         for measurement, nearest in self._waiting.show(view):
-            offset = abs(nearest.stamp_ns - measurement.stamp_ns) * 1e-9
-            if offset > self.config.lidar.max_time_offset:
-                self._fusion.count(measurement.source, Verdict.TIME_OFFSET)
+            ahead = (measurement.stamp_ns - nearest.stamp_ns) * 1e-9
+            if abs(ahead) > self.config.lidar.max_time_offset:
+                self._fusion.apart(measurement.source, ahead)
                 continue
             anchors = measurement.anchors(nearest)
             if isinstance(anchors, Verdict):

@@ -102,6 +102,17 @@ def evened(image: np.ndarray) -> np.ndarray:
     return cv2.LUT(image, levels)
 
 
+def in_view(camera: Camera, uv: np.ndarray) -> np.ndarray:
+    """Whether pixels [N, 2] have a viewing ray, bool [N]; beyond the fold of a lens none has."""
+    return np.isfinite(camera.normalised(uv)).all(axis=1)
+
+
+def with_rays(camera: Camera, tracks: Tracks) -> Tracks:
+    """The features that have a viewing ray in both frames."""
+    seen = in_view(camera, tracks.key) & in_view(camera, tracks.now)
+    return tracks if seen.all() else Tracks(tracks.key_ns, tracks.key[seen], tracks.now[seen])
+
+
 def homogeneous(camera: Camera, uv: np.ndarray) -> np.ndarray:
-    """Viewing rays with z = 1, float64 [N, 3]."""
+    """Viewing rays with z = 1, float64 [N, 3]; see :func:`in_view`."""
     return np.column_stack([camera.normalised(uv), np.ones(len(uv))])

@@ -13,6 +13,9 @@ from video_depth_ros.metric.reasons import Verdict
 _VIEWS = 16  # frames kept for measurements that arrive late
 _PENDING = 80  # measurements kept until their frame comes
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
+# No frame is so long on its way [s]; what is ahead of the newest by more has another clock. GPS
+# time is 18 s ahead of UTC, PTP's TAI 37 s.
+_LONGEST = 15.0
 
 
 @dataclass(frozen=True)
@@ -24,31 +27,59 @@ class Measurement:
     anchors: Callable[[View], Anchors | Verdict]
 
 
-class WaitingRoom:
-    """The newest frames, and the measurements that none of them has answered yet."""
+@dataclass(frozen=True)
+class _Pending:
+    """A measurement, the seconds that it was ahead of the newest frame when it came (0 without
+    one), and the number of frames shown before it."""
 
-    def __init__(self) -> None:
+    measurement: Measurement
+    ahead: float
+    shown: int
+
+
+class WaitingRoom:
+    """The newest frames, and the measurements that none of them has answered yet.
+
+    Args:
+        too_early: called with the source of a measurement that is given up because its stamp is
+            ahead of the frames', and with the seconds.
+    """
+
+    def __init__(self, too_early: Callable[[str, float], None]) -> None:
+        self._too_early = too_early
         self._views: deque[View] = deque(maxlen=_VIEWS)
-        self._pending: deque[Measurement] = deque(maxlen=_PENDING)
+        self._pending: deque[_Pending] = deque()
+        self._shown = 0
 
     def __len__(self) -> int:
         return len(self._pending)
 
     def put(self, measurement: Measurement) -> None:
         """Wait; the oldest gives way when there are too many."""
-        self._pending.append(measurement)
+        self._pending.append(_Pending(measurement, self._ahead(measurement.stamp_ns), self._shown))
+        if len(self._pending) > _PENDING:
+            oldest = self._pending.popleft()
+            # frames were shown since, and its own was not among them; while none comes, as when
+            # nobody subscribes, that says nothing of its clock
+            if oldest.shown < self._shown:
+                ahead = max(oldest.ahead, self._ahead(oldest.measurement.stamp_ns))
+                self._too_early(oldest.measurement.source, ahead)
 
     def show(self, view: View) -> list[tuple[Measurement, View]]:
         """Take a new frame; returns every measurement whose nearest frame is now known."""
         self._views.append(view)
+        self._shown += 1
         waiting, ready = list(self._pending), []
         self._pending.clear()
-        for measurement in waiting:
-            nearest = self._view_of(measurement.stamp_ns)
-            if nearest is None:
-                self._pending.append(measurement)
+        for pending in waiting:
+            nearest = self._view_of(pending.measurement.stamp_ns)
+            ahead = self._ahead(pending.measurement.stamp_ns)
+            if nearest is not None:
+                ready.append((pending.measurement, nearest))
+            elif ahead > _LONGEST:
+                self._too_early(pending.measurement.source, ahead)
             else:
-                ready.append((measurement, nearest))
+                self._pending.append(pending)
         return ready
 
     def forget_views(self) -> None:
@@ -58,6 +89,10 @@ class WaitingRoom:
     def forget_measurements(self) -> None:
         """Time began anew."""
         self._pending.clear()
+
+    def _ahead(self, stamp_ns: int) -> float:
+        """Seconds to a stamp from the newest frame's; 0 before the first."""
+        return (stamp_ns - self._views[-1].stamp_ns) * 1e-9 if self._views else 0.0
 
     def _view_of(self, stamp_ns: int) -> View | None:
         """The nearest frame; None when a nearer one is still to come."""

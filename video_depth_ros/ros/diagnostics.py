@@ -15,6 +15,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from video_depth_ros.frames import ScaleState
+from video_depth_ros.metric import Verdict
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.ros.conversions import time_of
 from video_depth_ros.ros.worker import HOW_TO_SCALE, MAX_FAILURES, WorkerStatus
@@ -58,6 +59,15 @@ class Observation:
     device: str
     subscribers: Mapping[str, int]
     worker: WorkerStatus | None
+
+
+def _apart(source: str, ahead: float) -> str:
+    """What to do about stamps that no image is near to."""
+    where = "ahead of" if ahead > 0.0 else "behind"
+    return (
+        f"{source}: its stamps are about {abs(ahead):.1f} s {where} the images'; synchronise "
+        "the clocks (PTP's TAI is 37 s ahead of UTC, GPS time 18 s)"
+    )
 
 
 class Diagnostics:
@@ -195,6 +205,10 @@ class Diagnostics:
             }
             if source.point_times is not None:
                 values[f"{name}.point_times"] = source.point_times.value
+            if source.last is Verdict.TIME_OFFSET:
+                values[f"{name}.ahead"] = f"{source.ahead:.3f}"
+                if level != ERROR:
+                    level, text = WARN, _apart(name, source.ahead)
             poor = source.inlier_share < now.config.scale.fit.min_inliers
             if poor and not source.used:
                 level = ERROR

@@ -32,7 +32,7 @@ from std_srvs.srv import Trigger
 from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.errors import ConfigError, VideoDepthError
 from video_depth_ros.mounting import Transforms
-from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.node_config import SUBSCRIBED, DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.base import Regressor
@@ -168,6 +168,11 @@ class DepthNode(LifecycleNode):
     def _build(self) -> None:
         """Everything that belongs to a configured node, from the parameters as they are now."""
         config = self._settings.config
+        for source in sorted(set(config.scale.sources) - set(SUBSCRIBED)):
+            self.get_logger().warning(
+                f"scale.sources: {source} is of no use here, this node subscribes no such topic; "
+                f"it has {', '.join(SUBSCRIBED)}"
+            )
         regressor = self._load(config.regressor)
         pipeline = DepthPipeline(config, regressor)
         if config.input.height and config.input.width:

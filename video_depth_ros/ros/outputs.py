@@ -133,7 +133,7 @@ class Outputs:
             depth = np.where(sigma <= config.cloud_max_sigma * depth, depth, np.nan)
         step = config.cloud_decimation
         z = np.where(np.isfinite(depth), depth, np.float32(np.nan))[::step, ::step, None]
-        points = self._rays[::step, ::step] * z
+        points = self._rays[::step, ::step] * z  # a ray that the lens has not is NaN in z, too
         rgb = estimate.rgb.cpu().numpy()[::step, ::step]
         return conversions.cloud_message(header, points, rgb)
 

@@ -21,7 +21,7 @@ from rclpy.parameter import Parameter
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.mounting import pose_matrix
 from video_depth_ros.node_config import DepthNodeConfig
-from video_depth_ros.settings import Leaf, leaves, replace_flat
+from video_depth_ros.settings import Leaf, as_word, leaves, replace_flat
 
 _OWN_OF_ROS = ("use_sim_time", "start_type_description_service")
 _TYPES = {
@@ -65,12 +65,25 @@ class NodeParameters:
             value = list(leaf.value) if leaf.type is tuple else leaf.value
             node.declare_parameter(leaf.name, value, descriptor(leaf), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
+        # Humble has no such callback: there `ros2 param set` needs "'true'" for a choice of words
+        before_set = getattr(node, "add_pre_set_parameters_callback", None)
+        if before_set is not None:
+            before_set(self._as_words)
 
     @property
     def config(self) -> DepthNodeConfig:
         """The configuration in force."""
         with self._lock:
             return self._config
+
+    def _as_words(self, parameters: list[Parameter]) -> list[Parameter]:
+        """A bool that stands for one of a parameter's choices as that word: its type stays."""
+        return [
+            Parameter(p.name, value=as_word(self._leaves[p.name], p.value))
+            if p.name in self._leaves
+            else p
+            for p in parameters
+        ]
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         """Check the new values together. They come into force at once, as an immutable whole

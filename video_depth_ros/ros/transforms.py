@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from video_depth_ros.errors import InputError
 from video_depth_ros.poses import transform
+
+_LOG = logging.getLogger(__name__)
 
 
 class TfSource:
@@ -43,15 +47,31 @@ class TfSource:
 
 
 def transform_matrix(message: Any) -> np.ndarray:
-    """T [4, 4] of a ``geometry_msgs/Transform``, by tf_transformations where it is installed."""
+    """T [4, 4] of a ``geometry_msgs/Transform``, by tf_transformations where it can be used."""
     t, q = message.translation, message.rotation
-    try:
-        tf_transformations = importlib.import_module("tf_transformations")
-    except ImportError:
+    tf_transformations = _tf_transformations()
+    if tf_transformations is None:
         return transform(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
     T = np.array(tf_transformations.quaternion_matrix([q.x, q.y, q.z, q.w]), dtype=np.float64)
     T[:3, 3] = (t.x, t.y, t.z)
     return T
+
+
+@cache
+def _tf_transformations() -> Any:
+    """The module, or None where it is missing or does not run with this NumPy."""
+    try:
+        module = importlib.import_module("tf_transformations")
+        module.quaternion_matrix([0.0, 0.0, 0.0, 1.0])
+    except Exception as error:  # an old transforms3d dies of new NumPy, by an AttributeError
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "tf_transformations"):
+            _LOG.warning(
+                "tf_transformations is not used, it fails: %s: %s; upgrade it and transforms3d",
+                type(error).__name__,
+                error,
+            )
+        return None
+    return module
 
 
 def tf_source(node: Any) -> TfSource | None:

@@ -13,14 +13,11 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.messages import pose_of, vector_of
 from video_depth_ros.errors import InputError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
 from video_depth_ros.mounting import Transforms
@@ -29,6 +26,7 @@ from video_depth_ros.pipeline import DepthPipeline, PipelineReport
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.handover import Batch, Counters, Handover
 from video_depth_ros.ros.log import Throttle
+from video_depth_ros.ros.measurements import Measurements
 from video_depth_ros.ros.outputs import Outputs
 
 MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
@@ -64,6 +62,14 @@ class WorkerStatus:
     has_camera: bool = False
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no memory for one frame: cuBLAS and cuDNN say so by an error of
+    their own, which looks like that of a lost device."""
+    text = str(error)
+    named = "out of memory" in text or "ALLOC_FAILED" in text
+    return named or isinstance(error, torch.cuda.OutOfMemoryError)
+
+
 class Worker:
     """Runs the pipeline on a thread of its own.
 
@@ -92,7 +98,7 @@ class Worker:
     ) -> None:
         self._pipeline = pipeline
         self._outputs = outputs
-        self._transforms = transforms
+        self._measurements = Measurements(pipeline, camera, transforms)
         self._camera = camera
         self._counters = counters
         self._logger = logger
@@ -110,6 +116,7 @@ class Worker:
         self._failure = ""
         self._has_camera = False
         self._used = False
+        self._unheard = False  # images went by since the newest used one, nobody subscribed
         self._size = (0, 0)
         self._generation = 0
         self._frame_generation = 0
@@ -167,11 +174,11 @@ class Worker:
         for command in batch.commands:
             command()
         for kind, message in batch.measurements:
-            self._guard(kind, partial(self._measure, kind, message))
+            self._take(kind, message)
         if batch.frame is None:
             return
         began = time.monotonic()
-        self._guard("image", lambda: self._frame(batch.frame, batch.arrival))
+        self._push(batch.frame, batch.arrival)
         self.handover.decimator.spent(time.monotonic() - began)
 
     def _apply_config(self, camera_gap_ns: int) -> None:
@@ -196,20 +203,38 @@ class Worker:
 
     def _reset(self, reason: str) -> None:
         self._arrivals.clear()
+        self._unheard = False
         self._pipeline.reset(reason)
 
-    def _guard(self, what: str, action: Callable[[], None]) -> None:
-        """Run one step; an unusable input is dropped, counted and logged now and then."""
+    def _take(self, kind: str, message: Any) -> None:
+        """Take one measurement. Whatever is wrong with it, or with how we read it, costs this
+        measurement alone: image, stream and node go on without it."""
         try:
-            action()
+            self._measurements.give(kind, message, self._frame_id)
         except InputError as error:
-            self._drop(what, error)
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            self._pipeline.reset("out of device memory")
-            self._failed("out_of_memory", error)
-        except RegressorError as error:
-            self._failed("regressor", error)
+            self._drop(kind, error)
+        except Exception as error:
+            name = f"{kind}_internal"
+            self._counters.add(f"dropped.{name}")
+            if self._throttle.passes(name):
+                trace = "".join(traceback.format_exception(error)).rstrip()
+                self._logger.error(f"{kind} dropped (internal): {error}\n{trace}")
+
+    def _push(self, message: Any, arrival: float) -> None:
+        """Run the network on one image; an unusable one is dropped, counted and logged."""
+        try:
+            self._frame(message, arrival)
+        except InputError as error:
+            self._drop("image", error)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                torch.cuda.empty_cache()
+                self._pipeline.reset("out of device memory")
+                self._failed("out_of_memory", error)
+            elif isinstance(error, RegressorError):
+                self._failed("regressor", error)
+            else:
+                raise
 
     def _drop(self, what: str, error: InputError) -> None:
         name = error.reason if what == "image" else f"{what}_{error.reason}"
@@ -221,7 +246,8 @@ class Worker:
         self._counters.add(f"dropped.{name}")
         self._failures += 1
         self._failure = f"{type(error).__name__}: {error}"
-        lost = "CUDA error" in str(error)  # the context cannot be used again in this process
+        # but for want of memory, the context cannot be used again in this process
+        lost = "CUDA error" in str(error) and not is_out_of_memory(error)
         if self._throttle.passes(name):
             trace = "".join(traceback.format_exception(error)) if name == "internal" else ""
             self._logger.error(f"a frame was lost ({name}): {error}\n{trace}".rstrip())
@@ -234,8 +260,11 @@ class Worker:
         stamp_ns = conversions.stamp_of(message)
         if not (config.output.run_unsubscribed or self._outputs.wanted()):
             self._counters.add("unsubscribed")
+            self._unheard = self._used
             return
         rgb = conversions.rgb_of(message)
+        if self._unheard:
+            self._heard_again(stamp_ns, config.stream.max_gap)
         camera = None
         try:
             camera = self._camera.camera_for(rgb.shape[0], rgb.shape[1])
@@ -259,6 +288,15 @@ class Worker:
                 self._counters.add("discarded", len(estimates))
                 return
             self._publish(estimate, config)
+
+    def _heard_again(self, stamp_ns: int, max_gap: float) -> None:
+        """Somebody subscribes after a time without subscribers. To the pipeline the camera never
+        paused; continued over the hole, it would publish what has waited in it since."""
+        self._unheard = False
+        seconds = (stamp_ns - self._newest_ns) * 1e-9
+        if seconds > max_gap:
+            self._arrivals.clear()
+            self._pipeline.restart(f"nobody subscribed for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
         self._outputs.publish(estimate, self._frame_id, config.output)
@@ -299,34 +337,6 @@ class Worker:
         self._warned.add(key)
         if first:
             self._logger.warning(text)
-
-    def _measure(self, kind: str, message: Any) -> None:
-        if kind == "camera_info":
-            self._camera.update(message)
-            return
-        stamp_ns = conversions.stamp_of(message)
-        if kind == "points":
-            cloud = conversions.cloud_of(message, stamp_ns)
-            T = self._mounting("points", message.header.frame_id, stamp_ns)
-            self._pipeline.add_points(cloud.points, stamp_ns, T, cloud.offset_s)
-        elif kind == "sparse_depth":
-            depth = conversions.depth_of(message)
-            camera = self._camera.camera_for(depth.shape[0], depth.shape[1])
-            if camera is None:
-                raise InputError("camera_info", "sparse depth needs camera_info; none has come")
-            self._pipeline.add_sparse_depth(depth, stamp_ns, camera)
-        elif kind == "odom":
-            T = self._mounting("base", message.child_frame_id, stamp_ns)
-            self._pipeline.add_odometry(pose_of(message), stamp_ns, T)
-        elif kind == "imu":
-            T = self._mounting("imu", message.header.frame_id, stamp_ns)
-            rate = vector_of(message.angular_velocity)
-            force = vector_of(message.linear_acceleration)
-            self._pipeline.add_imu(rate, force, stamp_ns, T)
-
-    def _mounting(self, sensor: str, frame: str, stamp_ns: int) -> np.ndarray:
-        camera = self._frame_id or self._camera.frame_id
-        return self._transforms.camera_from(sensor, camera, frame, stamp_ns)
 
     def _update_status(self) -> None:
         now_ns = self._newest_ns

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's thread with a network that fails as told: what costs a frame, what costs a
+measurement, and what ends the node."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sensor_msgs.msg import Imu
+from std_msgs.msg import Header
+
+from video_depth_ros.bags.camera_source import CameraSource
+from video_depth_ros.errors import RegressorError
+from video_depth_ros.mounting import Transforms
+from video_depth_ros.node_config import DepthNodeConfig, ExtrinsicsConfig
+from video_depth_ros.pipeline import DepthPipeline
+from video_depth_ros.ros import conversions
+from video_depth_ros.ros.handover import Counters
+from video_depth_ros.ros.worker import Worker, is_out_of_memory
+from video_depth_ros.settings import replace_flat
+
+from .third_party.video_depth_brightness import BrightnessRegressor, BrightnessSession
+
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RegressorError("dvd: CUDA out of memory; choose a smaller regressor.height"),
+]
+OTHERS = [
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+    RegressorError("non-finite disparity"),
+]
+
+
+class Log:
+    """Everything that is logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.error = self.warning = self.info = self.lines.append
+
+
+class Listeners:
+    """Outputs that everybody subscribes to."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        self.came = threading.Condition()
+
+    def wanted(self) -> bool:
+        return True
+
+    def metric_wanted(self) -> bool:
+        return False
+
+    def publish(self, estimate: Any, frame_id: str, config: Any) -> None:
+        with self.came:
+            self.stamps.append(estimate.stamp_ns)
+            self.came.notify()
+
+    def wait_for(self, stamp_ns: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: stamp_ns in self.stamps, 30.0), self.stamps
+
+
+class Network(BrightnessRegressor):
+    """Raises what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.fault: Exception | None = None
+        self.tried = threading.Semaphore(0)
+
+    def open(self, height: int, width: int) -> BrightnessSession:
+        session = super().open(height, width)
+        preview = session.preview
+
+        def failing(rgb: torch.Tensor, overlap: int) -> Any:
+            if self.fault is not None:
+                self.tried.release()
+                raise self.fault
+            return preview(rgb, overlap)
+
+        session.preview = failing  # type: ignore[method-assign]
+        return session
+
+
+class Bench:
+    """A worker, and everything it speaks to."""
+
+    def __init__(self) -> None:
+        self.network, self.outputs, self.log = Network(), Listeners(), Log()
+        self.counters = Counters()
+        self.fatal: list[tuple[str, bool]] = []
+        self.ended = threading.Event()
+        config = replace_flat(DepthNodeConfig(), {"stream.latency": "frame"})
+        pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+        self.worker = Worker(
+            DepthPipeline(config, self.network),
+            self.outputs,  # type: ignore[arg-type]
+            Transforms(ExtrinsicsConfig(points=pose, imu=pose), None),
+            CameraSource(),
+            self.counters,
+            self.log,
+            lambda: config,
+            self.fail,
+        )
+        self.worker.open()
+        self.stamp_ns = 0
+
+    def fail(self, reason: str, device_lost: bool) -> None:
+        self.fatal.append((reason, device_lost))
+        self.ended.set()
+
+    def send(self, *measurements: tuple[str, Any]) -> int:
+        """Measurements and the image that they precede; its stamp."""
+        self.stamp_ns += 100_000_000
+        for kind, message in measurements:
+            self.worker.handover.offer(kind, message)
+        header = conversions.header_of(self.stamp_ns, "camera")
+        message = conversions.image_message(header, np.full((48, 64), 90, np.uint8), "mono8")
+        self.worker.handover.offer_frame(message, self.stamp_ns)
+        return self.stamp_ns
+
+    def count(self, name: str) -> int:
+        return self.counters.snapshot().get(name, 0)
+
+
+@pytest.fixture()
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    assert bench.worker.stop(30.0)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_want_of_memory_costs_frames_not_the_process(bench: Bench, error: Exception) -> None:
+    assert is_out_of_memory(error)
+    bench.network.fault = error
+    for _ in range(3):
+        bench.send()
+        assert bench.network.tried.acquire(timeout=30.0)
+    assert bench.ended.wait(30.0)
+    assert bench.fatal == [(f"{type(error).__name__}: {error}", False)]
+    assert bench.count("dropped.out_of_memory") == 3
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=str)
+def test_other_failures_are_not_taken_for_it(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_a_lost_device_is_told_at_once(bench: Bench) -> None:
+    bench.network.fault = OTHERS[0]
+    bench.send()
+    assert bench.ended.wait(30.0)
+    assert bench.fatal[0][1] is True
+
+
+@pytest.mark.parametrize("kind", ["points", "imu"])
+def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
+    bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise AttributeError("module 'numpy' has no attribute 'float'")
+
+    bench.outputs.wait_for(bench.send())
+    resets = bench.worker.status.report.resets
+    monkeypatch.setattr(bench.worker._measurements._transforms, "camera_from", broken)
+    pixel = np.zeros((1, 1, 3))
+    cloud = conversions.cloud_message(Header(), pixel, pixel.astype(np.uint8))
+    message = cloud if kind == "points" else Imu()
+    for _ in range(5):
+        bench.outputs.wait_for(bench.send((kind, message)))
+    assert bench.count(f"dropped.{kind}_internal") == 5
+    assert len(bench.outputs.stamps) == 6 and not bench.fatal
+    assert bench.worker.status.report.resets == resets
+    said = [line for line in bench.log.lines if f"{kind} dropped (internal)" in line]
+    assert len(said) == 1 and "Traceback" in said[0] and "camera_from" in said[0]
