@@ -202,15 +202,17 @@ def test_shares_of_images_and_videos_apart(tmp_path):
     words = [f"cache:{tmp_path}/{w}" for w in ("stills@9,0", "both@1,10", "films@0,40")]
     data = parse(words, 5, 1, 1, None)
     assert (data.shares, data.video_shares) == ([9.0, 1.0, 0.0], [0.0, 10.0, 40.0])
-    plain = {"augment": PLAIN, "heights": (32,), "widths": (48,), "frames": 5}
+    plain = BatchConfig(
+        images=200, videos=200, frames=5, heights=(32,), widths=(48,), augment=PLAIN
+    )
     counted = {}
     for share in (1.0, 0.0):
-        config = BatchConfig(image_share=share, images=200, videos=200, **plain)
+        config = dataclasses.replace(plain, image_share=share)
         rgb = data.batches(config, seed=1)[0].rgb
         counted[share] = [int((rgb[:, 0, 0, 0, 0] == n).sum()) for n in (6, 4, 5)]
     assert counted[1.0][2] == 0 and counted[1.0][0] > 6 * counted[1.0][1] > 0
     assert counted[0.0][0] == 0 and counted[0.0][2] > 2 * counted[0.0][1] > 0
-    simulated, *_ = parse(["simulated@1,3"], 5, 30, 10, None), None
+    simulated = parse(["simulated@1,3"], 5, 30, 10, None)
     assert simulated.video_shares == pytest.approx([3 * s for s in simulated.shares])
     with pytest.raises(ConfigError, match="draw images from"):
         parse(words[2:], 5, 1, 1, None).batches(BatchConfig(frames=5), seed=1)
@@ -229,9 +231,12 @@ def test_an_image_from_a_run_reads_one_frame_and_the_batch_is_the_same(tmp_path)
         np.save(root / "depth_left" / f"{i:06d}_left_depth.npy", rng.uniform(1, 9, (32, 48)))
     whole = tartanair(tmp_path, 9)
     read = []
-    counting = dataclasses.replace(
-        whole, read_depth=lambda p: read.append(p) or whole.read_depth(p)
-    )
+
+    def read_depth(path):
+        read.append(path)
+        return whole.read_depth(path)
+
+    counting = dataclasses.replace(whole, read_depth=read_depth)
 
     class Whole:  # without part()
         frames, clip, __len__ = 9, staticmethod(whole.clip), lambda self: len(whole)

@@ -50,6 +50,7 @@ def test_clips_that_fit_are_taken(small):
     for changes in (
         {"batch__frames": 45},  # the latent stage has one window
         {"batch__frames": 6, "batch__image_share": 1.0},  # no clips at all
+        {"stage": "pixel", "batch__frames": 45, "batch__image_share": 1.0, "validate_every": 1},
         {"stage": "pixel", "batch__frames": 33},
         {"stage": "pixel", "window": 7, "batch__frames": 45},
         {"stage": "vae", "window": 2, "batch__frames": 45},
@@ -132,15 +133,18 @@ def test_the_latent_stage_learns_nothing_from_unknown_pixels(small, first):
     _, parts = stage(batch._replace(known=known), first)
     assert float(parts["counted"]) == 1.0
     known[:, :, :, :16] = False
-    counted = []
-    hook = model.transformer.register_forward_hook(
-        lambda module, inputs, output: counted.append(output) or output.retain_grad()
-    )
+    regressed = []
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        regressed.append(output)
+
+    hook = model.transformer.register_forward_hook(keep)
     loss, parts = stage(batch._replace(known=known), first)
     loss.backward()
     hook.remove()
     assert float(parts["counted"]) == pytest.approx(2 / 3)
-    gradient = counted[0].grad
+    gradient = regressed[0].grad
     assert not gradient[..., :1].any() and gradient[..., 1:].abs().sum() > 0
     loss, parts = stage(batch._replace(known=torch.zeros_like(known)), first)
     assert float(loss.detach()) == float(parts["counted"]) == 0.0

@@ -50,8 +50,8 @@ def refuse_other_ranks(stored: int, asked: int) -> None:
     """
     if stored not in (0, asked):
         raise ConfigError(
-            f"the run was trained by {stored} processes together: expected as many to go on, got "
-            f"{asked}; start that many (torchrun --nproc-per-node), or insist with --force"
+            f"a run goes on with the number of processes it began with: expected {stored}, got "
+            f"{asked}. Start that many (torchrun --nproc-per-node), or insist with --force"
         )
 
 

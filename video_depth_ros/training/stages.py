@@ -45,16 +45,15 @@ def check_clips(config: TrainConfig, size: ModelSize) -> None:
                 f"{name}: expected multiples of {side} px, the side of a token of this network, "
                 f"got {wrong[0]}; take {max(1, round(wrong[0] / side)) * side}"
             )
-    if batch.image_share == 1:  # single images alone
-        return
+    clips = batch.image_share < 1
     groups, rest = divmod(batch.frames - 1, stride)
-    if rest:
+    if rest and (clips or config.validate_every):
         raise ConfigError(
             f"batch.frames: expected 1 + a multiple of {stride}, the frames of a latent of this "
             f"network, got {batch.frames}; take {1 + stride * (groups + 1)}"
         )
     most = 2 * config.window - 1  # latents of two windows that share one
-    if config.stage == "pixel" and groups + 1 > most:
+    if clips and config.stage == "pixel" and groups + 1 > most:
         raise ConfigError(
             f"batch.frames: expected at most {1 + stride * (most - 1)} in the pixel stage, whose "
             f"first and last window of {config.window} latents must overlap, got {batch.frames}; "
