@@ -163,5 +163,5 @@ def _unreadable(path: Path, came: str) -> InputError:
     return InputError(
         "unreadable",
         f"expected a clip with rgb uint8 [T, H, W, 3] and disparity [T, H, W] at {path}, got "
-        f"{came}; delete the file (clips of the simulation are made again)",
+        f"{came}; delete the file (the simulation makes it again) or, of a recording, the folder",
     )
