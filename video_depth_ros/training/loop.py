@@ -38,6 +38,10 @@ from video_depth_ros.training.resumption import (
 )
 from video_depth_ros.training.stages import LatentStage, PixelStage, VaeStage, check_clips
 
+REMEDY = (
+    "the step was not taken: go on from the last checkpoint with a lower optimiser.rate or "
+    "precision=float32 (--resume --force --set ...)"
+)
 Log = dict[str, float]  # one step: step, loss, rate, norm, the loss's parts, validation figures
 Report = Callable[[Log], None]
 Validate = Callable[[DepthModel], dict[str, float]]
@@ -166,8 +170,7 @@ class Trainer:
             total += float(loss.detach()) / config.optimiser.accumulate
         if not math.isfinite(total):
             raise RegressorError(
-                f"expected a finite loss, got {total} at step {self.step}; lower optimiser.rate "
-                "or train in float32, then resume from the last checkpoint"
+                f"expected a finite loss, got {total} at step {self.step}; {REMEDY}"
             )
         norm = nn.utils.clip_grad_norm_(self.parameters, config.optimiser.clip or math.inf)
         # A finite loss may have a gradient that is not. It is the same on all ranks, which
@@ -175,8 +178,7 @@ class Trainer:
         if not math.isfinite(float(norm)):
             raise RegressorError(
                 f"expected a finite gradient, got norm {float(norm)} at step {self.step} with the "
-                f"finite loss {total:.4g}; the weights are untouched: lower optimiser.rate or "
-                "train in float32, then resume from the last checkpoint"
+                f"finite loss {total:.4g}; {REMEDY}"
             )
         self.optimiser.step()
         if self.ema is not None:
