@@ -66,6 +66,7 @@ setup(
             "mypy",
             "types-PyYAML",
             "diffusers",
+            "h5py",
             "colcon-common-extensions",
         ],
     },

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from video_depth_ros.errors import ConfigError, InputError, RecordingError
 from video_depth_ros.training.augment import AugmentConfig, augment
+from video_depth_ros.training.batches import BatchConfig, BatchSource
 from video_depth_ros.training.clips import (
     CachedClips,
     Clip,
@@ -148,7 +152,13 @@ def test_hypersim_distance_becomes_planar_depth(tmp_path):
         file["dataset"] = np.full((12, 16), 3.0, np.float32)
     source = hypersim(tmp_path, 45)
     assert source.frames == 1
-    assert (source.clip(0).depth < 3.0).all()
+    depth = source.clip(0).depth
+    np.testing.assert_array_equal(depth, planar_depth(np.full((12, 16), 3.0, np.float32))[None])
+    assert (depth < 3.0).all()
+    path = geometry / "frame.0000.depth_meters.hdf5"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RecordingError, match="Hypersim distance"):
+        source.clip(0)
 
 
 def test_planar_depth_of_a_wall():
@@ -160,16 +170,22 @@ def test_planar_depth_of_a_wall():
 
 
 def test_data_words(tmp_path):
-    sources, shares = parse(["simulated"], frames=9, images=30, videos=10, cache=tmp_path)
+    sources, shares, videos = parse(["simulated"], frames=9, images=30, videos=10, cache=tmp_path)
     assert [s.frames for s in sources] == [1, 9]
-    assert shares == pytest.approx([30 / 120, 90 / 120])
+    assert shares == videos == pytest.approx([30 / 120, 90 / 120])
     save_clip(tmp_path / "mine" / "clip_000003.npz", Clip(_frame(1)[None], np.ones((1, 12, 16))))
-    sources, shares = parse([f"cache:{tmp_path / 'mine'}@2.5"], 9, 1, 1, None)
-    assert shares == [2.5] and len(sources[0]) == 1
+    mine = f"cache:{tmp_path / 'mine'}"
+    sources, shares, videos = parse([f"{mine}@2.5"], 9, 1, 1, None)
+    assert shares == videos == [2.5] and len(sources[0]) == 1
     for word, error in (
         ("kitti:/data", ConfigError),
         ("simulated@no", ConfigError),
         ("simulated@0", ConfigError),
+        ("simulated@", ConfigError),
+        ("simulated@0,0", ConfigError),
+        ("simulated@1,2,3", ConfigError),
+        ("simulated@1,-2", ConfigError),
+        ("simulated@nan,1", ConfigError),
         (f"tartanair:{tmp_path}", RecordingError),
         (f"cache:{tmp_path}", RecordingError),
     ):
@@ -177,3 +193,107 @@ def test_data_words(tmp_path):
             parse([word], 9, 1, 1, None)
     with pytest.raises(ConfigError):
         parse([], 9, 1, 1, None)
+
+
+def test_shares_of_images_and_videos_apart(tmp_path):
+    for name, frames in (("stills", 1), ("both", 5), ("films", 5)):
+        made = Clip(np.stack([_frame(len(name), (32, 48))] * frames), _ramp(frames))
+        save_clip(tmp_path / name / "clip_000000.npz", made)
+    words = [f"cache:{tmp_path}/{w}" for w in ("stills@9,0", "both@1,10", "films@0,40")]
+    data = parse(words, 5, 1, 1, None)
+    assert (data.shares, data.video_shares) == ([9.0, 1.0, 0.0], [0.0, 10.0, 40.0])
+    plain = BatchConfig(
+        images=200, videos=200, frames=5, heights=(32,), widths=(48,), augment=PLAIN
+    )
+    counted = {}
+    for share in (1.0, 0.0):
+        config = dataclasses.replace(plain, image_share=share)
+        rgb = data.batches(config, seed=1)[0].rgb
+        counted[share] = [int((rgb[:, 0, 0, 0, 0] == n).sum()) for n in (6, 4, 5)]
+    assert counted[1.0][2] == 0 and counted[1.0][0] > 6 * counted[1.0][1] > 0
+    assert counted[0.0][0] == 0 and counted[0.0][2] > 2 * counted[0.0][1] > 0
+    simulated = parse(["simulated@1,3"], 5, 30, 10, None)
+    assert simulated.video_shares == pytest.approx([3 * s for s in simulated.shares])
+    with pytest.raises(ConfigError, match="draw images from"):
+        parse(words[2:], 5, 1, 1, None).batches(BatchConfig(frames=5), seed=1)
+    with pytest.raises(ConfigError, match="clips of 5 frames, got at most 0"):
+        parse(words[:1], 5, 1, 1, None).batches(BatchConfig(frames=5), seed=1)
+
+
+def test_an_image_from_a_run_reads_one_frame_and_the_batch_is_the_same(tmp_path):
+    root = tmp_path / "office" / "Easy" / "P000"
+    (root / "depth_left").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        _write(
+            root / "image_left" / f"{i:06d}_left.png", rng.integers(0, 255, (32, 48, 3), np.uint8)
+        )
+        np.save(root / "depth_left" / f"{i:06d}_left_depth.npy", rng.uniform(1, 9, (32, 48)))
+    whole = tartanair(tmp_path, 9)
+    read = []
+
+    def read_depth(path):
+        read.append(path)
+        return whole.read_depth(path)
+
+    counting = dataclasses.replace(whole, read_depth=read_depth)
+
+    class Whole:  # without part()
+        frames, clip, __len__ = 9, staticmethod(whole.clip), lambda self: len(whole)
+
+    for share, count in ((1.0, 1), (0.0, 5)):
+        config = BatchConfig(
+            image_share=share, images=1, videos=1, frames=5, stride=2, heights=(32,), widths=(48,)
+        )
+        a = BatchSource((counting,), (1.0,), config, 3)[0]
+        b = BatchSource((Whole(),), (1.0,), config, 3)[0]
+        assert len(read) == count
+        read.clear()
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    with pytest.raises(RecordingError, match=r"depth \[12, 16\]"):
+        np.save(root / "depth_left" / "000000_left_depth.npy", np.ones((3, 4)))
+        _write(root / "image_left" / "000000_left.png", _frame(1))
+        tartanair(tmp_path, 9).clip(0)
+
+
+def test_damaged_files_are_named_outcomes(tmp_path):
+    path = tmp_path / "cache" / "clip_000000.npz"
+    save_clip(path, Clip(np.stack([_frame(1)] * 3), np.ones((3, 12, 16), np.float32)))
+    whole = path.read_bytes()
+    for data in (b"", whole[:100], whole[:-30], b"PK" + bytes(50), np.float32(1).tobytes()):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"clip_000000.npz.*delete the file"):
+            load_clip(path)
+    with path.open("wb") as file:
+        np.savez(file, rgb=np.zeros((2, 4, 4, 3), np.uint8), disparity=np.zeros((3, 4, 4)))
+    with pytest.raises(InputError, match=r"disparity \[3, 4, 4\]"):
+        load_clip(path)
+    path.write_bytes(whole)
+    short = path.with_name("clip_000001.npz")
+    save_clip(short, Clip(_frame(1)[None], np.ones((1, 12, 16), np.float32)))
+    source = saved(path.parent)
+    assert source.frames == 3 and len(source.clip(0).rgb) == 3
+    with pytest.raises(RecordingError, match=r"got 1 in .*clip_000001"):
+        source.clip(1)
+
+    root = tmp_path / "office" / "Easy" / "P000"
+    (root / "depth_left").mkdir(parents=True)
+    _write(root / "image_left" / "000000_left.png", _frame(0))
+    depth = root / "depth_left" / "000000_left_depth.npy"
+    for data in (b"", b"PK\x03\x04" + bytes(40), b"no depth"):
+        depth.write_bytes(data)
+        with pytest.raises(RecordingError, match="000000_left_depth"):
+            tartanair(tmp_path, 1).clip(0)
+
+
+def test_vkitti_depth_of_eight_bits_is_refused(tmp_path):
+    frames = tmp_path / "Scene01" / "clone" / "frames"
+    _write(frames / "rgb" / "Camera_0" / "rgb_00000.jpg", _frame(100))
+    _write(frames / "depth" / "Camera_0" / "depth_00000.png", np.full((12, 16), 9, np.uint8))
+    with pytest.raises(RecordingError, match=r"16 bit.*uint8"):
+        vkitti2(tmp_path, 1).clip(0)
+
+
+def _ramp(frames):
+    depth = 1.0 + np.arange(48, dtype=np.float32) / 10
+    return np.broadcast_to(depth, (frames, 32, 48)).copy()

@@ -13,11 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from video_depth_ros.errors import CheckpointError, ConfigError, InputError, RegressorError
+from video_depth_ros.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    RecordingError,
+    RegressorError,
+)
 from video_depth_ros.training import checkpoint
 from video_depth_ros.training.batches import open_batches
 from video_depth_ros.training.initial import initial_model, trained_model
 from video_depth_ros.training.loop import Trainer, rate_at
+
+from .conftest import Planes
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -160,6 +168,41 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(small, planes,
     assert all(torch.isfinite(v).all() for v in kept.model.values())
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step(small, planes, tmp_path):
+    config = small()
+    trainer = Trainer(initial_model(config), config, tmp_path)
+    trainer.run(planes(config), until=2)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.parameters[-1].register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(RegressorError, match=r"finite gradient.*step 2"):
+        trainer.run(planes(config))
+    _same(trainer.model.state_dict(), before)
+    assert trainer.step == len(trainer.history) == 2
+    _same(checkpoint.load(tmp_path / checkpoint.NAME).model, before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_the_data_arrive_as_themselves(small, planes, monkeypatch, workers):
+    config = small()
+    for raised in (
+        InputError("truncated", "expected a clip, got half of one"),
+        RecordingError("expected depth at x.npy, got nothing"),
+    ):
+
+        def broken(self, index, raised=raised):
+            raise raised
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Planes, "clip", broken)
+            with (
+                pytest.raises(type(raised)) as caught,
+                open_batches(planes(config), 0, 3, workers) as batches,
+            ):
+                next(batches)
+        assert str(caught.value) == str(raised)  # no traceback of the worker in it
+        assert vars(caught.value) == vars(raised)
+
+
 def test_schedule(small):
     config = small(
         steps=100, optimiser__schedule="cosine", optimiser__warmup=10, optimiser__rate=1.0
@@ -171,7 +214,7 @@ def test_schedule(small):
     assert rate_at(small(optimiser__rate=0.3), 77) == 0.3
 
 
-def test_checkpointing_and_accumulation_do_not_change_the_gradient(small, planes):
+def test_checkpointing_does_not_change_the_gradient(small, planes):
     plain, saving = (
         small(stage="pixel", steps=3),
         small(stage="pixel", steps=3, checkpointing=True),
@@ -179,9 +222,30 @@ def test_checkpointing_and_accumulation_do_not_change_the_gradient(small, planes
     a = Trainer(initial_model(plain), plain).run(planes(plain))
     b = Trainer(initial_model(saving), saving).run(planes(saving))
     assert _losses(a) == pytest.approx(_losses(b), rel=1e-6)
-    twice = small(stage="pixel", steps=3, optimiser__accumulate=2)
-    c = Trainer(initial_model(twice), twice).run(planes(twice))
-    assert len(c) == 3
+
+
+def test_accumulation_gives_the_mean_gradient_of_its_micro_batches(small, planes):
+    config = small(
+        stage="pixel", batch__image_share=0.0, optimiser__accumulate=2, optimiser__clip=0.0
+    )
+    data = planes(config)
+    twice = Trainer(initial_model(config), config)
+    (log,) = twice.run(data, until=1)
+
+    plain = Trainer(initial_model(config), config)
+    losses = []
+    for number in range(2):  # the gradients add up
+        loss, _ = plain._forward(plain.stage, data[number])
+        loss.backward()
+        losses.append(float(loss.detach()))
+    assert losses[0] != losses[1]
+    assert log["loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
+    for p, q in zip(twice.parameters, plain.parameters, strict=True):
+        if q.grad is None:
+            assert p.grad is None
+        else:
+            assert p.grad is not None
+            torch.testing.assert_close(p.grad, q.grad / 2, rtol=1e-4, atol=1e-7)
 
 
 def test_average_is_what_is_exported(small, planes, tmp_path):
@@ -209,7 +273,7 @@ def test_bad_checkpoints_and_data(small, planes, tmp_path):
     folded = small(tau=0.0)
     trainer.save(tmp_path / "whole.pt")
     with pytest.raises(CheckpointError, match="names or shapes"):
-        Trainer(initial_model(folded), folded).resume(tmp_path / "whole.pt")
+        Trainer(initial_model(folded), folded).resume(tmp_path / "whole.pt", force=True)
     with pytest.raises(ConfigError, match=r"clips of 9 frames"):
         planes(small(batch__frames=9))
 

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from video_depth_ros.cli.train_settings import (
+    data_settings,
+    print_settings,
+    resumed_settings,
+    settings,
+)
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.settings import flatten_tree, leaves, replace_flat
 from video_depth_ros.training.config import TrainConfig
 
 NORMALISE_BATCHES = 16  # enough for the mean and deviation of every latent channel
@@ -27,15 +30,22 @@ worked examples:
     video_depth train --stage pixel  --out runs/pixel  --cache clips --init runs/latent \\
         --set tau=0 steps=20000 precision=bfloat16 --export nano.safetensors
 
-  go on after an interruption, to the same end as without it:
-    video_depth train --stage pixel --out runs/pixel --cache clips --resume
+  go on after an interruption, to the same end as without it (settings and data are the run's own):
+    video_depth train --out runs/pixel --resume
 
-  fine-tune DVD with LoRA on your own data (weights CC BY-NC 4.0):
-    video_depth train --size dvd --init dvd_1.1.safetensors --out runs/dvd \\
-        --data tartanair:/data/TartanAir@40 vkitti2:/data/vkitti2@10 --frames 45 \\
-        --set lora_rank=512 checkpointing=true precision=bfloat16 batch.frames=45 \\
+  fine-tune DVD with LoRA on the data it was trained on (weights CC BY-NC 4.0); shares are of
+  images and of videos:
+    video_depth train --size dvd --init dvd_1.1.safetensors --out runs/dvd --frames 45 \\
+        --data hypersim:/data/hypersim@9,0 vkitti2:/data/vkitti2@1,10 \\
+               tartanair:/data/TartanAir@0,40 \\
+        --set lora_rank=512 checkpointing=true precision=bfloat16 optimiser.accumulate=4 \\
+              batch.image_share=0.1667 batch.images=8 batch.videos=1 batch.frames=45 \\
               batch.heights=[480] batch.widths=[640] --export mine.safetensors \\
         --name dvd-mine --licence CC-BY-NC-4.0 --box 480 640 --window 9
+
+  on your own recordings with depth, kept as clips once they are read:
+    video_depth train --out runs/mine --init nano.safetensors --stage pixel --cache clips \\
+        --data tum_rgbd:/data/tum recording:drive.mcap@2 --set tau=0
 
   several GPUs:
     torchrun --nproc-per-node 8 -m video_depth_ros.cli.main train ...
@@ -61,15 +71,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     add("--config", type=Path, help="YAML file of settings")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, see --list")
     add("--list", action="store_true", help="print every setting and leave")
-    add("--init", type=Path, help="run, folded file or DVD/Wan weights to start from")
+    add(
+        "--init",
+        type=Path,
+        help="run, folded file or DVD/Wan weights to start from; --resume needs none",
+    )
     add("--vae", type=Path, help="VAE file where --init has a transformer alone")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    add("--data", nargs="+", default=["simulated"], metavar="SOURCE", help="see docs/training.md")
-    add("--clips", type=int, default=20000, help="simulated single images (default 20000)")
-    add("--videos", type=int, default=2000, help="simulated clips (default 2000)")
-    add("--frames", type=int, default=9, help="frames per clip of a source (default 9)")
-    add("--cache", type=Path, help="folder that keeps rendered clips")
-    add("--heldout", type=int, default=12, help="held-out clips to validate on (default 12)")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, as it began")
+    add("--force", action="store_true", help="with --resume: with other settings or data")
+    add("--data", nargs="+", metavar="SOURCE", help="see docs/training.md (default simulated)")
+    add("--clips", type=int, help="simulated single images (default 20000)")
+    add("--videos", type=int, help="simulated clips (default 2000)")
+    add("--frames", type=int, help="frames per clip of a source (default 9)")
+    add("--cache", type=Path, help="folder that keeps clips, rendered or read from recordings")
+    add("--heldout", type=int, help="held-out clips to validate on (default 12)")
     add_export_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -93,69 +108,41 @@ def run(args: argparse.Namespace) -> int:
     """Train, draw the curves, export."""
     console = Console()
     if args.list:
-        _list(console)
+        print_settings(console)
         return 0
     if args.out is None:
         raise ConfigError("train: expected --out FOLDER for the run")
-    config = settings(args)
 
     from video_depth_ros.training import checkpoint
-    from video_depth_ros.training.batches import BatchSource
     from video_depth_ros.training.initial import initial_model
     from video_depth_ros.training.loop import Ranks, Trainer
     from video_depth_ros.training.sources import heldout, parse
 
-    ranks = Ranks.from_environment()
-    sources, shares = parse(args.data, args.frames, args.clips, args.videos, args.cache)
-    data = BatchSource(sources, shares, config.batch, config.seed, ranks.rank, ranks.count)
-    validation = heldout(args.heldout, config, args.cache) if config.validate_every else None
-    # A run that goes on is of the kind its checkpoint is of, whatever it once started from.
-    start = args.out if args.resume and args.init is None else args.init
-    model = initial_model(config, start, args.vae)
-    trainer = Trainer(model, config, args.out, validation, ranks)
+    place = args.out / checkpoint.NAME
     if args.resume:
-        trainer.resume(args.out / checkpoint.NAME)
-        console.print(f"going on after step {trainer.step}")
-    elif (args.out / checkpoint.NAME).exists():
+        config, words = resumed_settings(args, place)
+    elif place.exists():
         raise ConfigError(f"{args.out} holds a run already; add --resume or name another folder")
+    else:
+        config, words = settings(args), data_settings(args)
+    ranks = Ranks.from_environment()
+    cache = Path(words.cache) if words.cache else None
+    sources = parse(words.data, words.frames, words.clips, words.videos, cache)
+    data = sources.batches(config.batch, config.seed, ranks.rank, ranks.count)
+    validation = heldout(words.heldout, config, cache) if config.validate_every else None
+    # A run that goes on is of the kind its checkpoint is of, whatever it once started from.
+    model = initial_model(config, args.out if args.resume else args.init, args.vae)
+    trainer = Trainer(model, config, args.out, validation, ranks, words)
+    if args.resume:
+        trainer.resume(place, args.force)
+        console.print(f"going on after step {trainer.step}")
     _train(trainer, data, console, args.out)
     if ranks.rank == 0:
         if config.stage == "vae":
             normalise(trainer, data)
-            trainer.save(args.out / checkpoint.NAME)
+            trainer.save(place)
         finish(args, config, trainer, console)
     return 0
-
-
-def settings(args: argparse.Namespace) -> TrainConfig:
-    """The config from file, shorthands and ``--set``, in this order.
-
-    Raises:
-        ConfigError: unknown names, wrong types, values out of range.
-    """
-    values: dict[str, object] = {}
-    if args.config is not None:
-        if not args.config.exists():
-            raise ConfigError(f"--config: expected a YAML file at {args.config}, got no file")
-        values |= flatten_tree(yaml.safe_load(args.config.read_text(encoding="utf-8")) or {})
-    values |= {n: v for n in ("stage", "size") if (v := getattr(args, n)) is not None}
-    for word in args.set:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--set: expected NAME=VALUE, got {word!r}")
-        value = yaml.safe_load(text)
-        values[name] = _number(value)
-    return replace_flat(TrainConfig(), values)
-
-
-def _number(value: object) -> object:
-    """YAML 1.1 reads 1e-4 as text; a number is meant."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[no-untyped-def]
@@ -244,10 +231,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
-
-
-def _list(console: Console) -> None:
-    for leaf in leaves(TrainConfig()):
-        value = json.dumps(leaf.value)
-        console.print(f"{leaf.name} = {value}", markup=False, highlight=False)
-        console.print(f"    {leaf.parameter.description}", markup=False, highlight=False)

@@ -44,7 +44,7 @@ from video_depth_ros.training.initial import initial_model, trained_model
 from video_depth_ros.training.latents import Latents, make_latents, train_on_latents
 from video_depth_ros.training.loop import Trainer
 from video_depth_ros.training.model import DepthModel
-from video_depth_ros.training.sources import heldout, parse, saved
+from video_depth_ros.training.sources import Sources, heldout, parse, saved
 from video_depth_ros.training.stages import measure_latents
 
 RESULTS = "ablation.json"
@@ -119,7 +119,7 @@ class Ablation:
         base: the full recipe; its seed is that of the VAE and of the latents.
         vae_steps: steps of the VAE stage.
         counts: images and clips that the variants train on.
-        sources, shares: what everything is trained on.
+        data: what everything is trained on.
         held: clips that nothing is trained on.
     """
 
@@ -127,8 +127,7 @@ class Ablation:
     base: TrainConfig
     vae_steps: int
     counts: tuple[int, int]
-    sources: Sequence[ClipSource]
-    shares: Sequence[float]
+    data: Sources
     held: ClipSource
 
     def run(self, variants: Sequence[Variant], seeds: int, say: Say = print) -> str:
@@ -196,7 +195,7 @@ class Ablation:
         return figures
 
     def _data(self, config: TrainConfig) -> BatchSource:
-        return BatchSource(self.sources, self.shares, config.batch, config.seed)
+        return self.data.batches(config.batch, config.seed)
 
     def _measured(self, predict: Predict) -> Figures:
         batch = self.base.batch
@@ -276,11 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = {**RECIPE, "size": args.size, "steps": args.steps, "log_every": 50}
         base = replace_flat(TrainConfig(), settings)
         frames = base.batch.frames
-        sources, shares = parse(args.data, frames, args.clips, args.videos, args.cache)
+        data = parse(args.data, frames, args.clips, args.videos, args.cache)
         held = saved(args.heldout) if args.heldout else heldout(24, base, args.cache).source
-        ablation = Ablation(
-            args.out, base, args.vae_steps, tuple(args.latents), sources, shares, held
-        )
+        ablation = Ablation(args.out, base, args.vae_steps, tuple(args.latents), data, held)
         variants = [variant for variant in VARIANTS if variant.name in args.variants]
         print(ablation.run(variants, args.seeds, partial(print, flush=True)))
     except VideoDepthError as error:

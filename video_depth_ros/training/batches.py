@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from video_depth_ros.errors import ConfigError, InputError
+from video_depth_ros.errors import ConfigError, InputError, VideoDepthError
 from video_depth_ros.settings import group, parameter
 from video_depth_ros.training.augment import AugmentConfig, augment
-from video_depth_ros.training.clips import Clip, ClipSource
+from video_depth_ros.training.clips import Clip, ClipSource, PartSource
 from video_depth_ros.training.targets import normalised_disparity
 
 _TRIES = 20  # clips without usable depth in a row before the data is called unusable
@@ -76,8 +76,13 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
 
     Args:
         sources: collections of clips.
-        shares: how often each is drawn, any positive scale.
+        shares: how often each is drawn, any positive scale; 0 = never.
         rank, ranks: this process among those that train together; each gets other clips.
+        video_shares: how often each is drawn in video steps; None takes ``shares`` for both.
+
+    Raises:
+        ConfigError: no source to draw images or clips of ``config.frames`` frames from, or lists
+            that do not fit each other.
     """
 
     sources: Sequence[ClipSource]
@@ -86,24 +91,36 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
     seed: int
     rank: int = 0
     ranks: int = 1
+    video_shares: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sources or len(self.sources) != len(self.shares):
-            raise ConfigError(
-                f"expected one share per data source, got {len(self.sources)} sources and "
-                f"{len(self.shares)} shares"
-            )
-        longest = max(source.frames for source in self.sources)
+        for shares in (self.shares, self._video_shares):
+            if not self.sources or len(self.sources) != len(shares):
+                raise ConfigError(
+                    f"expected one share per data source, got {len(self.sources)} sources and "
+                    f"{len(shares)} shares"
+                )
+        drawn = [s.frames for s, v in zip(self.sources, self._video_shares, strict=True) if v > 0]
+        longest = max(drawn, default=0)
         if self.config.image_share < 1 and longest < self.config.frames:
             raise ConfigError(
                 f"expected a data source with clips of {self.config.frames} frames, got at most "
                 f"{longest}; lower batch.frames or set batch.image_share to 1"
             )
-        if len(self.config.heights) != len(self.config.widths):
+        if self.config.image_share > 0 and not any(share > 0 for share in self.shares):
             raise ConfigError(
-                "expected one width per height, got heights "
+                "expected a data source to draw images from, got the share 0 for images of all; "
+                "raise one or set batch.image_share to 0"
+            )
+        if not self.config.heights or len(self.config.heights) != len(self.config.widths):
+            raise ConfigError(
+                "expected one width per height and at least one pair, got heights "
                 f"{self.config.heights} and widths {self.config.widths}"
             )
+
+    @property
+    def _video_shares(self) -> Sequence[float]:
+        return self.shares if self.video_shares is None else self.video_shares
 
     def __getitem__(self, step: int) -> Batch:
         cv2.setNumThreads(0)  # the training process needs the cores
@@ -114,19 +131,22 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
         size = (config.heights[which], config.widths[which])
         own = np.random.default_rng((self.seed, step, 1 + self.rank))
         count, frames = (config.images, 1) if images else (config.videos, config.frames)
-        return _stack([self._sample(frames, size, own) for _ in range(count)])
+        shares = self.shares if images else self._video_shares
+        return _stack([self._sample(frames, size, shares, own) for _ in range(count)])
 
     def _sample(
-        self, frames: int, size: tuple[int, int], rng: np.random.Generator
+        self,
+        frames: int,
+        size: tuple[int, int],
+        shares: Sequence[float],
+        rng: np.random.Generator,
     ) -> tuple[Any, ...]:
         long_enough = [source.frames >= frames for source in self.sources]
-        shares = np.asarray(self.shares, float) * long_enough
+        drawn = np.asarray(shares, float) * long_enough
         for _ in range(_TRIES):
-            source = self.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
-            clip = source.clip(int(rng.integers(len(source))))
-            view = augment(
-                _cut(clip, frames, self.config.stride, rng), size, self.config.augment, rng
-            )
+            source = self.sources[int(rng.choice(len(drawn), p=drawn / drawn.sum()))]
+            clip = _run(source, int(rng.integers(len(source))), frames, self.config.stride, rng)
+            view = augment(clip, size, self.config.augment, rng)
             try:
                 target = normalised_disparity(view.depth, self.config.max_depth)
             except InputError:
@@ -138,20 +158,65 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
         )
 
 
-def _cut(clip: Clip, frames: int, stride: int, rng: np.random.Generator) -> Clip:
-    """A random run of frames, at a random step and in either direction of time."""
-    have = len(clip.rgb)
+def _run(
+    source: ClipSource, number: int, frames: int, stride: int, rng: np.random.Generator
+) -> Clip:
+    """A random run of frames of a clip; where a source can do so, no other frame is read."""
+    if isinstance(source, PartSource):
+        return source.part(number, _positions(source.frames, frames, stride, rng))
+    clip = source.clip(number)
+    index = _positions(len(clip.rgb), frames, stride, rng)
+    return Clip(clip.rgb[index], clip.depth[index])
+
+
+def _positions(have: int, frames: int, stride: int, rng: np.random.Generator) -> list[int]:
+    """``frames`` of ``have`` frames, at a random step and in either direction of time."""
     longest = min(stride, (have - 1) // (frames - 1)) if frames > 1 else 1
     step = int(rng.integers(1, longest + 1))
     start = int(rng.integers(have - (frames - 1) * step))
-    index = start + step * np.arange(frames)
-    if rng.random() < 0.5:
-        index = index[::-1]
-    return Clip(clip.rgb[index], clip.depth[index])
+    index = [start + step * k for k in range(frames)]
+    return index[::-1] if rng.random() < 0.5 else index
 
 
 def _stack(samples: list[tuple[Any, ...]]) -> Batch:
     return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error of this package on its way out of a worker process.
+
+    Raised there it would arrive as text, or not at all: pickle calls an exception with its message
+    alone, which is not what every constructor takes.
+    """
+
+    kind: type[VideoDepthError]
+    words: tuple[Any, ...]
+    fields: dict[str, Any]
+
+    def error(self) -> VideoDepthError:
+        made = self.kind.__new__(self.kind, *self.words)
+        made.__dict__.update(self.fields)
+        return made
+
+
+@dataclass(frozen=True)
+class _Carried(Dataset):  # type: ignore[type-arg]
+    """``source``, but what goes wrong is a value."""
+
+    source: BatchSource
+
+    def __getitem__(self, step: int) -> Batch | _Failure:
+        try:
+            return self.source[step]
+        except VideoDepthError as error:
+            return _Failure(type(error), error.args, dict(error.__dict__))
+
+
+def _opened(item: Batch | _Failure) -> Batch:
+    if isinstance(item, _Failure):
+        raise item.error()
+    return item
 
 
 @contextmanager
@@ -160,10 +225,11 @@ def open_batches(
 ) -> Iterator[Iterator[Batch]]:
     """The batches of steps start .. stop - 1 in order, from ``workers`` processes (0 = in line).
 
-    On leaving the context, also by an exception, all worker processes have ended.
+    An error of this package that a worker meets is raised here, as itself, when its batch is
+    asked for. On leaving the context, also by an exception, all worker processes have ended.
     """
-    loader: DataLoader[Batch] = DataLoader(
-        source,
+    loader: DataLoader[Batch | _Failure] = DataLoader(
+        _Carried(source),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
@@ -173,7 +239,7 @@ def open_batches(
     )
     iterator = iter(loader)
     try:
-        yield iterator
+        yield map(_opened, iterator)
     finally:
         shutdown = getattr(iterator, "_shutdown_workers", None)
         if shutdown is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,18 @@ from torch import Tensor, nn
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.files import replacing
 from video_depth_ros.settings import flatten_tree, replace_flat
-from video_depth_ros.training.config import TrainConfig
+from video_depth_ros.training.config import DataConfig, TrainConfig
 
+T = TypeVar("T")
 NAME = "checkpoint.pt"
 
 
 class Snapshot(NamedTuple):
-    """The state of a training run; plain containers and tensors only."""
+    """The state of a training run; plain containers and tensors only.
+
+    ``data`` is what it is trained on (None where a program made the batches itself) and ``ranks``
+    how many processes train together (0 = not known); older checkpoints have neither.
+    """
 
     model: dict[str, Tensor]
     optimiser: dict[str, Any]
@@ -29,6 +34,8 @@ class Snapshot(NamedTuple):
     random: dict[str, Tensor]
     config: dict[str, Any]
     history: list[dict[str, float]]
+    data: dict[str, Any] | None = None
+    ranks: int = 0
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
@@ -37,8 +44,11 @@ def save(path: Path, snapshot: Snapshot) -> None:
         torch.save(snapshot._asdict(), beside)
 
 
-def load(path: Path) -> Snapshot:
+def load(path: Path, later: bool = False) -> Snapshot:
     """Read a checkpoint (weights only: no code in the file is run).
+
+    Args:
+        later: leave the tensors in the file until they are used, to look at the rest.
 
     Raises:
         CheckpointError: missing, damaged or not a training checkpoint.
@@ -46,7 +56,7 @@ def load(path: Path) -> Snapshot:
     if not path.exists():
         raise CheckpointError(f"expected a training checkpoint at {path}, got no file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=later)
         return Snapshot(**content)
     except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -102,7 +112,20 @@ def config_of(snapshot: Snapshot) -> TrainConfig:
     Raises:
         CheckpointError: settings this version does not know.
     """
+    return _settings(TrainConfig(), snapshot.config)
+
+
+def data_of(snapshot: Snapshot) -> DataConfig | None:
+    """What the run is trained on, if the checkpoint says so.
+
+    Raises:
+        CheckpointError: settings this version does not know.
+    """
+    return None if snapshot.data is None else _settings(DataConfig(), snapshot.data)
+
+
+def _settings(defaults: T, stored: dict[str, Any]) -> T:
     try:
-        return replace_flat(TrainConfig(), flatten_tree(snapshot.config))
+        return replace_flat(defaults, flatten_tree(stored))
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint's settings are not understood: {error}") from error

@@ -8,14 +8,30 @@ number of worker processes.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from video_depth_ros.errors import InputError
 from video_depth_ros.files import replacing
+
+# What numpy and h5py raise for a file that is truncated, damaged or of another kind.
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Clip(NamedTuple):
@@ -42,6 +58,14 @@ class ClipSource(Protocol):
 
     def clip(self, index: int) -> Clip:
         """The clip of this number, the same one every time."""
+
+
+@runtime_checkable
+class PartSource(Protocol):
+    """A source that can read some frames of a clip without the others."""
+
+    def part(self, index: int, frames: Sequence[int]) -> Clip:
+        """The frames at these positions of clip ``index``, in this order."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +148,20 @@ def load_clip(path: Path) -> Clip:
         with np.load(path, allow_pickle=False) as data:
             disparity = data["disparity"].astype(np.float32)
             rgb = data["rgb"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            "unreadable",
-            f"expected a cached clip with rgb and disparity at {path}, got {error}; "
-            "delete the file, it is made again",
-        ) from error
+    except READ_ERRORS as error:
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+    fits = rgb.ndim == 4 and rgb.shape[3] == 3 and rgb.dtype == np.uint8
+    if not fits or disparity.shape != rgb.shape[:3] or not rgb.size:
+        raise _unreadable(
+            path, f"{rgb.dtype} {list(rgb.shape)} and disparity {list(disparity.shape)}"
+        )
     with np.errstate(divide="ignore"):
         return Clip(rgb, 1.0 / disparity)
+
+
+def _unreadable(path: Path, came: str) -> InputError:
+    return InputError(
+        "unreadable",
+        f"expected a clip with rgb uint8 [T, H, W, 3] and disparity [T, H, W] at {path}, got "
+        f"{came}; delete the file (the simulation makes it again) or, of a recording, the folder",
+    )

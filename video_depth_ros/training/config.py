@@ -127,3 +127,17 @@ class TrainConfig:
     optimiser: OptimiserConfig = group(OptimiserConfig)
     loss: LossConfig = group(LossConfig)
     batch: BatchConfig = group(BatchConfig)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a run is trained on, as the command line says it."""
+
+    data: tuple[str, ...] = parameter(
+        ("simulated",), "Data sources, each with its share (docs/training.md)."
+    )
+    frames: int = parameter(9, "Frames per clip of a source.", unit="frames", low=1)
+    clips: int = parameter(20000, "Simulated single images.", low=1)
+    videos: int = parameter(2000, "Simulated clips.", low=0)
+    cache: str = parameter("", "Folder that keeps clips; empty = none.")
+    heldout: int = parameter(12, "Held-out clips to validate on.", low=1)

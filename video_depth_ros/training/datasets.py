@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from video_depth_ros.errors import RecordingError
-from video_depth_ros.training.clips import Clip
+from video_depth_ros.training.clips import READ_ERRORS, Clip
 
 Reader = Callable[[Path], np.ndarray]
 
@@ -55,21 +55,39 @@ class FolderClips:
         Raises:
             RecordingError: a file cannot be read.
         """
+        return self.part(index, range(self.frames))
+
+    def part(self, index: int, frames: Sequence[int]) -> Clip:
+        """Read some frames of a run, by their positions in it, in this order.
+
+        Raises:
+            RecordingError: a file cannot be read, or images of one clip differ in size.
+        """
+        run = self._run(index)
+        images: list[np.ndarray] = []
+        depths: list[np.ndarray] = []
+        for position in frames:
+            image_path, depth_path = run[position]
+            image, depth = reduced(
+                _image(image_path), self.read_depth(depth_path), self.max_height, depth_path
+            )
+            if images and image.shape != images[0].shape:
+                raise RecordingError(
+                    f"{self.name}: expected images of one size in a sequence, got another at "
+                    f"{image_path}; keep them in folders of their own"
+                )
+            images.append(image)
+            depths.append(depth)
+        return Clip(np.stack(images), np.stack(depths))
+
+    def _run(self, index: int) -> tuple[tuple[Path, Path], ...]:
         place = index % len(self)
         for sequence in self.sequences:
             runs = len(sequence) // self.frames
             if place < runs:
-                part = sequence[place * self.frames : (place + 1) * self.frames]
-                break
+                return sequence[place * self.frames : (place + 1) * self.frames]
             place -= runs
-        images, depths = [], []
-        for image_path, depth_path in part:
-            image, depth = _reduced(
-                _image(image_path), self.read_depth(depth_path), self.max_height
-            )
-            images.append(image)
-            depths.append(depth)
-        return Clip(np.stack(images), np.stack(depths))
+        raise AssertionError("unreachable: place is below the number of runs")
 
 
 def tartanair(root: Path, frames: int) -> FolderClips:
@@ -148,15 +166,16 @@ def _image(path: Path) -> np.ndarray:
 def _tartanair_depth(path: Path) -> np.ndarray:
     try:
         depth = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise RecordingError(f"expected TartanAir depth at {path}, got {error}") from error
+    except READ_ERRORS as error:
+        raise _no_depth("TartanAir depth (.npy)", path, error) from error
     return np.where(depth > 0, np.minimum(depth, TARTANAIR_FAR), np.nan).astype(np.float32)
 
 
 def _vkitti_depth(path: Path) -> np.ndarray:
     centimetres = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
-    if centimetres is None:
-        raise RecordingError(f"expected Virtual KITTI 2 depth (16 bit, cm) at {path}")
+    if centimetres is None or centimetres.dtype != np.uint16:
+        came = "no image" if centimetres is None else str(centimetres.dtype)
+        raise RecordingError(f"expected Virtual KITTI 2 depth (16 bit, cm) at {path}, got {came}")
     depth = centimetres.astype(np.float32) / 100.0
     sky = depth >= VKITTI_SKY
     depth = np.where(depth > 1e-5, np.minimum(depth, VKITTI_FAR), np.nan)
@@ -165,7 +184,7 @@ def _vkitti_depth(path: Path) -> np.ndarray:
 
 def _hypersim_depth(path: Path) -> np.ndarray:
     try:
-        import h5py  # type: ignore[import-not-found]
+        import h5py  # type: ignore[import-not-found, import-untyped]
     except ImportError as error:
         raise RecordingError(
             "Hypersim's depth is HDF5: expected the package h5py; install it with pip install h5py"
@@ -173,9 +192,18 @@ def _hypersim_depth(path: Path) -> np.ndarray:
     try:
         with h5py.File(path, "r") as file:
             distance = np.asarray(file["dataset"], np.float32)
-    except (OSError, KeyError) as error:
-        raise RecordingError(f"expected Hypersim distance at {path}, got {error}") from error
+    except READ_ERRORS as error:
+        raise _no_depth("Hypersim distance (HDF5, dataset [H, W])", path, error) from error
+    if distance.ndim != 2:
+        raise RecordingError(
+            f"expected Hypersim distance [H, W] at {path}, got {list(distance.shape)}"
+        )
     return planar_depth(distance)
+
+
+def _no_depth(expected: str, path: Path, error: Exception) -> RecordingError:
+    came = str(error) or type(error).__name__
+    return RecordingError(f"expected {expected} at {path}, got {came}; fetch the file again")
 
 
 def planar_depth(distance: np.ndarray, focal: float = HYPERSIM_FOCAL) -> np.ndarray:
@@ -189,13 +217,18 @@ def planar_depth(distance: np.ndarray, focal: float = HYPERSIM_FOCAL) -> np.ndar
     return np.minimum(depth, HYPERSIM_FAR).astype(np.float32)
 
 
-def _reduced(
-    image: np.ndarray, depth: np.ndarray, max_height: int
+def reduced(
+    image: np.ndarray, depth: np.ndarray, max_height: int, path: Path
 ) -> tuple[np.ndarray, np.ndarray]:
+    """An image [H, W, 3] and its depth [H, W], no higher than ``max_height``.
+
+    Raises:
+        RecordingError: their sizes differ; ``path`` is named.
+    """
     height, width = image.shape[:2]
     if depth.shape != (height, width):
         raise RecordingError(
-            f"expected depth of the image's size {width}x{height}, got {depth.shape[::-1]}"
+            f"expected depth {[height, width]} at {path}, as its image, got {list(depth.shape)}"
         )
     if height <= max_height:
         return image, depth

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from video_depth_ros.errors import CheckpointError
 
 
 class Ema:
@@ -52,11 +55,31 @@ class Ema:
             if name in values:
                 p.copy_(values[name])
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"updates": self.updates, "average": self.average}
 
-    def load(self, state: dict[str, object]) -> None:
-        """Go on from :meth:`state`."""
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
-        self.average = dict(state["average"])  # type: ignore[call-overload]
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`; the averages stay on the device they are on.
+
+        Raises:
+            CheckpointError: averages of other weights than those that are trained.
+        """
+        stored: dict[str, Tensor] = state["average"]
+        wrong = sorted(
+            name
+            for name in self.average.keys() | stored.keys()
+            if name not in self.average
+            or name not in stored
+            or self.average[name].shape != stored[name].shape
+        )
+        if wrong:
+            raise CheckpointError(
+                f"expected averages of the {len(self.average)} weights that are trained, got "
+                f"others: {len(wrong)} names or shapes differ ({', '.join(wrong[:3])}); resume "
+                "with the stage, lora_rank and encoder of the run"
+            )
+        for name, tensor in self.average.items():
+            tensor.copy_(stored[name])
+        self.updates = int(state["updates"])

@@ -24,15 +24,24 @@ from torch.nn.parallel import DistributedDataParallel
 from video_depth_ros.errors import RegressorError
 from video_depth_ros.training import checkpoint
 from video_depth_ros.training.batches import Batch, BatchSource, open_batches
-from video_depth_ros.training.config import TrainConfig
+from video_depth_ros.training.config import DataConfig, TrainConfig
 from video_depth_ros.training.ema import Ema
 from video_depth_ros.training.image_encoder import freeze_steps_in_time
 from video_depth_ros.training.lora import trainable
 from video_depth_ros.training.losses import Parts, fold_parts
 from video_depth_ros.training.model import DepthModel
 from video_depth_ros.training.optimisers import Optimiser
-from video_depth_ros.training.stages import LatentStage, PixelStage, VaeStage
+from video_depth_ros.training.resumption import (
+    refuse_changes,
+    refuse_other_data,
+    refuse_other_ranks,
+)
+from video_depth_ros.training.stages import LatentStage, PixelStage, VaeStage, check_clips
 
+REMEDY = (
+    "the step was not taken: go on from the last checkpoint with a lower optimiser.rate or "
+    "precision=float32 (--resume --force --set ...)"
+)
 Log = dict[str, float]  # one step: step, loss, rate, norm, the loss's parts, validation figures
 Report = Callable[[Log], None]
 Validate = Callable[[DepthModel], dict[str, float]]
@@ -84,6 +93,11 @@ class Trainer:
         config: the stage.
         folder: where ``checkpoint.pt`` and ``log.jsonl`` go; None keeps nothing.
         validate: figures to log every ``validate_every`` steps, from the averaged weights.
+        ranks: this process among those that train together.
+        data: what it is trained on, for the checkpoint.
+
+    Raises:
+        ConfigError: clips that the network or the stage cannot take (``stages.check_clips``).
     """
 
     def __init__(
@@ -93,8 +107,11 @@ class Trainer:
         folder: Path | None = None,
         validate: Validate | None = None,
         ranks: Ranks | None = None,
+        data: DataConfig | None = None,
     ) -> None:
+        check_clips(config, model.size)
         self.config = config
+        self.data = data
         self.folder = folder
         self.validate = validate
         self.ranks = ranks or Ranks()
@@ -117,7 +134,9 @@ class Trainer:
         """Train from the current step to the last one (or to ``until``) and return the log.
 
         Raises:
-            RegressorError: the loss is not finite; the last checkpoint is untouched.
+            RegressorError: the loss or its gradient is not finite; the step is not taken and the
+                last checkpoint is untouched.
+            VideoDepthError: data that cannot be read, whichever process met it.
         """
         config, stop = self.config, until or self.config.steps
         per_step = config.optimiser.accumulate
@@ -151,10 +170,16 @@ class Trainer:
             total += float(loss.detach()) / config.optimiser.accumulate
         if not math.isfinite(total):
             raise RegressorError(
-                f"expected a finite loss, got {total} at step {self.step}; lower optimiser.rate "
-                "or train in float32, then resume from the last checkpoint"
+                f"expected a finite loss, got {total} at step {self.step}; {REMEDY}"
             )
         norm = nn.utils.clip_grad_norm_(self.parameters, config.optimiser.clip or math.inf)
+        # A finite loss may have a gradient that is not. It is the same on all ranks, which
+        # therefore stop alike.
+        if not math.isfinite(float(norm)):
+            raise RegressorError(
+                f"expected a finite gradient, got norm {float(norm)} at step {self.step} with the "
+                f"finite loss {total:.4g}; {REMEDY}"
+            )
         self.optimiser.step()
         if self.ema is not None:
             self.ema.update(self.model)
@@ -218,16 +243,29 @@ class Trainer:
                 random=checkpoint.random_state(),
                 config=checkpoint.plain(self.config),
                 history=self.history,
+                data=None if self.data is None else checkpoint.plain(self.data),
+                ranks=self.ranks.count,
             ),
         )
 
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same stage.
+    def resume(self, path: Path, force: bool = False) -> None:
+        """Go on from a checkpoint of the same run.
+
+        Args:
+            path: the checkpoint.
+            force: also with settings, data or a number of processes that change what a step does.
 
         Raises:
             CheckpointError: missing, damaged, or of another model.
+            ConfigError: of a run with other settings, and not ``force``.
         """
         snapshot = checkpoint.load(path)
+        if not force:
+            refuse_changes(checkpoint.config_of(snapshot), self.config)
+            refuse_other_ranks(snapshot.ranks, self.ranks.count)
+            stored = checkpoint.data_of(snapshot)
+            if stored is not None and self.data is not None:
+                refuse_other_data(stored, self.data)
         checkpoint.fill(self.model, snapshot.model, path)
         self.optimiser.load_state_dict(snapshot.optimiser)
         if self.ema is not None and snapshot.ema:

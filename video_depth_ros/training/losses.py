@@ -13,21 +13,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from video_depth_ros.regressors.wan.vae import VaeConfig
+
 Parts = dict[str, Tensor]
 GRADIENT_SCALES = (1, 2, 4)
 SCALES = (0.5, 2.0)  # of the alignment inside the pixel loss
 FARTHEST = 4.0  # a depth that is this many times too far counts no more than that
 
 
-def latent_loss(predicted: Tensor, target: Tensor, lmr: float = 0.5) -> tuple[Tensor, Parts]:
-    """DVD's loss between latents [B, C, T, h, w]; the time term is 0 for images (T = 1)."""
+def latent_loss(
+    predicted: Tensor, target: Tensor, lmr: float = 0.5, known: Tensor | None = None
+) -> tuple[Tensor, Parts]:
+    """DVD's loss between latents [B, C, T, h, w]; the time term is 0 for images (T = 1).
+
+    Args:
+        known: bool [B, 1, T, h, w], the latents that count (see :func:`latent_known`); a
+            difference counts where both of its latents do. None counts all.
+    """
     error = predicted - target
-    parts = {"mse": error.square().mean()}
+    parts = {"mse": _latent_mean(error.square(), known)}
     for name, dim in (("dt", 2), ("dh", 3), ("dw", 4)):
-        difference = error.diff(dim=dim)
-        parts[name] = difference.abs().mean() if difference.numel() else error.new_zeros(())
+        pairs = None
+        if known is not None:
+            length = known.shape[dim] - 1
+            pairs = known.narrow(dim, 1, length) & known.narrow(dim, 0, length)
+        parts[name] = _latent_mean(error.diff(dim=dim).abs(), pairs)
     total = parts["mse"] + lmr * (parts["dt"] + parts["dh"] + parts["dw"])
     return total, parts
+
+
+def latent_known(known: Tensor, vae: VaeConfig) -> Tensor:
+    """The latents all of whose own pixels are known, bool [B, 1, T', H / s, W / s].
+
+    A latent's pixels are its s x s square in its group's frames: the first frame alone, then
+    groups of ``temporal_stride`` frames. An encoder without memory sees the newest of them only.
+
+    Args:
+        known: bool [B, T, H, W], T = 1 + a multiple of the temporal stride.
+    """
+    stride, side = vae.temporal_stride, vae.spatial_stride
+    unknown = functional.max_pool2d((~known).float(), side)  # 1 where any pixel is unknown
+    if vae.image_encoder:
+        groups = unknown[:, ::stride]
+    else:
+        later = unknown[:, 1:].unflatten(1, (-1, stride)).amax(dim=2)
+        groups = torch.cat((unknown[:, :1], later), dim=1)
+    return (groups == 0)[:, None]
+
+
+def _latent_mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    """Mean over all channels of the counted latents; 0 where there are none."""
+    if not values.numel():
+        return values.new_zeros(())
+    if counted is None:
+        return values.mean()
+    channels = values.shape[1]
+    return (values * counted).sum() / (channels * counted.sum()).clamp_min(1)
 
 
 def fit_affine(predicted: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ class Optimiser:
     ) -> None:
         wide = [p for p in parameters if _is_matrix(p)] if name == "muon" else []
         chosen = {id(p) for p in wide}
+        self._weight_decay = weight_decay
         rest = [p for p in parameters if id(p) not in chosen]
         self._parts: list[torch.optim.Optimizer] = []
         self._flat: list[tuple[nn.Parameter, nn.Parameter]] = []
@@ -91,6 +92,8 @@ class Optimiser:
             )
         for part, content in zip(self._parts, parts, strict=True):
             part.load_state_dict(content)
+            for group in part.param_groups:  # torch takes the checkpoint's over
+                group["weight_decay"] = self._weight_decay
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sources as words on the command line.
 
-``simulated``, ``tartanair:DIR``, ``vkitti2:DIR``, ``hypersim:DIR`` or ``cache:DIR``; an ending
-``@40`` says how often a source is drawn relative to the others (DVD's shares: Hypersim 9 and
-Virtual KITTI 1 among images, TartanAir 40 and Virtual KITTI 10 among videos).
+``simulated``, ``tartanair:DIR``, ``vkitti2:DIR``, ``hypersim:DIR``, ``cache:DIR``, or a recording
+with depth in a format that ``video_depth import`` knows, ``tum_rgbd:DIR`` say. An ending ``@40``
+says how often a source is drawn relative to the others, ``@1,10`` says it for images and for
+videos apart (DVD's shares: Hypersim 9 and Virtual KITTI 1 among images, TartanAir 40 and Virtual
+KITTI 10 among videos).
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.training import recordings
+from video_depth_ros.training.batches import BatchConfig, BatchSource
 from video_depth_ros.training.clips import CachedClips, Clip, ClipSource, SimulatedClips, load_clip
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.datasets import LAYOUTS
@@ -24,9 +29,37 @@ VIDEO_SIZES = ((152, 200), (152, 200), (152, 200), (112, 336))
 VIDEO_FIRST = 1_000_000  # worlds of the videos are others than those of the images
 
 
+class Share(NamedTuple):
+    """How often a source is drawn in image steps and in video steps."""
+
+    images: float
+    videos: float
+
+
+class Sources(NamedTuple):
+    """Sources, and how often each is drawn in image steps and in video steps."""
+
+    sources: list[ClipSource]
+    shares: list[float]
+    video_shares: list[float]
+
+    def batches(
+        self, config: BatchConfig, seed: int, rank: int = 0, ranks: int = 1
+    ) -> BatchSource:
+        """Batches drawn from them.
+
+        Raises:
+            ConfigError: see :class:`~video_depth_ros.training.batches.BatchSource`.
+        """
+        return BatchSource(self.sources, self.shares, config, seed, rank, ranks, self.video_shares)
+
+
 @dataclass(frozen=True)
 class SavedClips:
-    """Every clip file of a folder, as ``training.clips.save_clip`` writes them."""
+    """Every clip file of a folder, as ``training.clips.save_clip`` writes them.
+
+    ``frames`` is the length of the first; the others are expected to be as long or longer.
+    """
 
     files: tuple[Path, ...]
     frames: int
@@ -35,7 +68,20 @@ class SavedClips:
         return len(self.files)
 
     def clip(self, index: int) -> Clip:
-        return load_clip(self.files[index % len(self.files)])
+        """Read a clip.
+
+        Raises:
+            InputError: ``unreadable``, with the path.
+            RecordingError: it is shorter than ``frames``.
+        """
+        path = self.files[index % len(self.files)]
+        clip = load_clip(path)
+        if len(clip.rgb) < self.frames:
+            raise RecordingError(
+                f"cache: expected clips of {self.frames} frames or more, as {self.files[0].name} "
+                f"has, got {len(clip.rgb)} in {path}; keep shorter clips in a folder of their own"
+            )
+        return clip
 
 
 def saved(folder: Path) -> SavedClips:
@@ -69,35 +115,55 @@ def simulated(
 
 def parse(
     words: Sequence[str], frames: int, images: int, videos: int, cache: Path | None
-) -> tuple[list[ClipSource], list[float]]:
+) -> Sources:
     """Sources and shares from command-line words.
 
+    Args:
+        words: see the module.
+        frames: per clip of a source.
+        images, videos: single images and clips of ``simulated``.
+        cache: folder that keeps rendered clips and those read from recordings.
+
     Raises:
-        ConfigError: a word that names no source.
-        RecordingError: a folder without data in the layout.
+        ConfigError: a word that names no source, or a recording without a ``cache``.
+        RecordingError: a folder without data in the layout, or a recording without depth.
     """
     sources: list[ClipSource] = []
-    shares: list[float] = []
+    shares: list[Share] = []
     for word in words:
-        text, _, share = word.partition("@")
-        weight = read_share(f"data source {word!r}", share) if share else 1.0
+        text, at, share = word.partition("@")
+        weight = read_shares(f"data source {word!r}", share) if at else Share(1.0, 1.0)
         name, _, place = text.partition(":")
         if name == "simulated":
             made, parts = simulated(images, videos, frames, cache)
             sources += made
-            shares += [weight * part / sum(parts) for part in parts]
-        elif name == "cache" and place:
+            shares += [
+                Share(weight.images * part / sum(parts), weight.videos * part / sum(parts))
+                for part in parts
+            ]
+            continue
+        if name == "cache" and place:
             sources.append(saved(Path(place)))
-            shares.append(weight)
         elif name in LAYOUTS and place:
             sources.append(LAYOUTS[name](Path(place), frames))
-            shares.append(weight)
+        elif name in recordings.FORMATS and place:
+            if cache is None:
+                raise ConfigError(
+                    f"data source {word!r}: a recording is read once and kept as clips; expected "
+                    "a folder for them, add --cache DIR"
+                )
+            sources.append(saved(recordings.kept(name, Path(place), frames, cache)))
         else:
-            known = ", ".join(["simulated", "cache:DIR", *(f"{n}:DIR" for n in LAYOUTS)])
-            raise ConfigError(f"data source {word!r}: expected one of {known}, each with @SHARE")
+            places = ("cache", *LAYOUTS, *recordings.FORMATS)
+            known = ", ".join(["simulated", *(f"{n}:DIR" for n in places)])
+            raise ConfigError(
+                f"data source {word!r}: expected one of {known}, each with @SHARE or "
+                "@IMAGES,VIDEOS"
+            )
+        shares.append(weight)
     if not sources:
         raise ConfigError("expected at least one data source, e.g. --data simulated")
-    return sources, shares
+    return Sources(sources, [s.images for s in shares], [s.videos for s in shares])
 
 
 def read_share(word: str, share: str) -> float:
@@ -106,13 +172,36 @@ def read_share(word: str, share: str) -> float:
     Raises:
         ConfigError: no positive, finite number.
     """
-    try:
-        value = float(share)
-    except ValueError:
-        value = -1.0
+    value = _number(share)
     if not 0 < value < float("inf"):
         raise ConfigError(f"{word}: expected a positive number after @, got {share!r}")
     return value
+
+
+def read_shares(word: str, share: str) -> Share:
+    """``40``, or ``1,10`` for images and videos apart, either of which may be 0 (never).
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if "," not in share:
+        both = read_share(word, share)
+        return Share(both, both)
+    values = [_number(part) for part in share.split(",")]
+    if len(values) != 2 or not all(0 <= v < float("inf") for v in values) or not any(values):
+        raise ConfigError(
+            f"{word}: expected @IMAGES,VIDEOS, two numbers from 0 on that are not both 0, got "
+            f"{share!r}"
+        )
+    return Share(*values)
+
+
+def _number(text: str) -> float:
+    """The number, or -1 for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def heldout(count: int, config: TrainConfig, cache: Path | None) -> Validation:

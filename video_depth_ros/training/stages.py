@@ -11,11 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.training.batches import Batch
-from video_depth_ros.training.config import LossConfig
+from video_depth_ros.training.config import LossConfig, TrainConfig
 from video_depth_ros.training.losses import (
     Parts,
     depth_offset,
+    latent_known,
     latent_loss,
     pixel_loss,
     relative_weight,
@@ -23,6 +26,39 @@ from video_depth_ros.training.losses import (
 from video_depth_ros.training.model import DepthModel, disparity_video
 
 KL_WEIGHT = 1e-5  # holds the latent near unit size; small, the decoder must stay sharp
+
+
+def check_clips(config: TrainConfig, size: ModelSize) -> None:
+    """Refuse clips that the network, or the stage, cannot take.
+
+    Raises:
+        ConfigError: ``batch.frames`` is not 1 + a multiple of the temporal stride, or spans more
+            than two windows of the pixel stage that overlap; ``batch.heights`` or
+            ``batch.widths`` are no multiples of a token's side.
+    """
+    batch, stride = config.batch, size.vae.temporal_stride
+    side = size.vae.spatial_stride * size.transformer.patch
+    for name, sides in (("batch.heights", batch.heights), ("batch.widths", batch.widths)):
+        wrong = [n for n in sides if n < side or n % side]
+        if wrong:
+            raise ConfigError(
+                f"{name}: expected multiples of {side} px, the side of a token of this network, "
+                f"got {wrong[0]}; take {max(1, round(wrong[0] / side)) * side}"
+            )
+    clips = batch.image_share < 1
+    groups, rest = divmod(batch.frames - 1, stride)
+    if rest and (clips or config.validate_every):
+        raise ConfigError(
+            f"batch.frames: expected 1 + a multiple of {stride}, the frames of a latent of this "
+            f"network, got {batch.frames}; take {1 + stride * (groups + 1)}"
+        )
+    most = 2 * config.window - 1  # latents of two windows that share one
+    if clips and config.stage == "pixel" and groups + 1 > most:
+        raise ConfigError(
+            f"batch.frames: expected at most {1 + stride * (most - 1)} in the pixel stage, whose "
+            f"first and last window of {config.window} latents must overlap, got {batch.frames}; "
+            f"lower it, or raise window to {(groups + 3) // 2} or more"
+        )
 
 
 class VaeStage(nn.Module):
@@ -54,7 +90,11 @@ class VaeStage(nn.Module):
 
 
 class LatentStage(nn.Module):
-    """DVD: depth latent from RGB latent, mean squared error plus latent manifold rectification."""
+    """DVD: depth latent from RGB latent, mean squared error plus latent manifold rectification.
+
+    A latent counts where all of its pixels are known. Unknown pixels are black in the video that
+    is encoded (infinitely far), so that the latents beside them see a little of that.
+    """
 
     def __init__(self, model: DepthModel, lmr: float) -> None:
         super().__init__()
@@ -71,7 +111,10 @@ class LatentStage(nn.Module):
             frame = first_group * self.model.size.vae.temporal_stride
             truth = disparity_video(batch.target[:, frame:].to(device))
             depth = self.model.vae.encode(truth)[0]
-        return latent_loss(self.model.regress(rgb), depth, self.lmr)
+            known = latent_known(batch.known[:, frame:].to(device), self.model.size.vae)
+        loss, parts = latent_loss(self.model.regress(rgb), depth, self.lmr, known)
+        parts["counted"] = known.float().mean()  # share of the latents; a log near 0 warns
+        return loss, parts
 
 
 class PixelStage(nn.Module):
