@@ -369,6 +369,23 @@ def test_faults_have_names_and_never_give_a_metric_depth(name: str, reason: Verd
     assert reason is Verdict.LEVEL_ONLY or reason.value in report.last_reject
 
 
+def test_a_fast_source_does_not_push_a_slow_one_out(scene: Scene) -> None:
+    """Frames 1.2 s late, as of a slow network, among ranges at 100 Hz."""
+    scaler, late = _scaler(), 12
+    forward = np.array([[0, -1.0, 0, 0], [0, 0, -1.0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    for k in range(40):
+        for part in range(10):
+            stamp_ns = k * PERIOD + part * PERIOD // 10
+            scaler.add_range(float(scene.depth[120, 160]), 0.02, stamp_ns, forward)
+        scaler.add_points(scene.scan(3000, seed=k), k * PERIOD, scene.T_camera_lidar)
+        if k >= late:
+            _look(scaler, scene, k - late)
+    lidar = scaler.report(40 * PERIOD).sources["lidar"]
+    assert lidar.received == 40
+    assert lidar.used >= 40 - late - 4  # three first scans for a start
+    assert Verdict.TIME_OFFSET not in lidar.verdicts
+
+
 @pytest.mark.parametrize("ahead", [37.0, 18.0, 10.0])
 def test_a_clock_that_is_ahead_is_named(scene: Scene, ahead: float) -> None:
     """PTP's TAI, GPS time, and what only fills the waiting room."""

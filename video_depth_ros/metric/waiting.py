@@ -11,7 +11,7 @@ from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.reasons import Verdict
 
 _VIEWS = 16  # frames kept for measurements that arrive late
-_PENDING = 80  # measurements kept until their frame comes
+_PENDING = 80  # measurements of a source kept until their frame comes
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
 # No frame is so long on its way [s]; what is ahead of the newest by more has another clock. GPS
 # time is 18 s ahead of UTC, PTP's TAI 37 s.
@@ -55,10 +55,15 @@ class WaitingRoom:
         return len(self._pending)
 
     def put(self, measurement: Measurement) -> None:
-        """Wait; the oldest gives way when there are too many."""
+        """Wait; the oldest of its source gives way when there are too many: a fast source must
+        not push a slow one out."""
         self._pending.append(_Pending(measurement, self._ahead(measurement.stamp_ns), self._shown))
-        if len(self._pending) > _PENDING:
-            oldest = self._pending.popleft()
+        own = [
+            k for k, p in enumerate(self._pending) if p.measurement.source == measurement.source
+        ]
+        if len(own) > _PENDING:
+            oldest = self._pending[own[0]]
+            del self._pending[own[0]]
             # frames were shown since, and its own was not among them; while none comes, as when
             # nobody subscribes, that says nothing of its clock
             if oldest.shown < self._shown:
