@@ -274,4 +274,5 @@ class Camera:
             radius = np.linspace(0.0, _FARTHEST, 5000)
             distorted = radius * self._radial(radius**2)
         falling = np.flatnonzero(np.diff(distorted) <= 0)
-        return float(radius[falling[0]]) if len(falling) else math.inf
+        # the peak lies on either side of the first sample after which it falls
+        return float(radius[max(falling[0] - 1, 0)]) if len(falling) else math.inf
