@@ -68,6 +68,13 @@ def test_exact_views_give_the_exact_point(x, y, z, angle):
         assert triangulate(CAMERA, uv, np.array(poses)) is None
 
 
+def test_a_pixel_past_the_fold_of_the_lens_gives_no_depth():
+    folded = Camera(640, 480, 500.0, 500.0, 319.5, 239.5, "plumb_bob", (-0.4, 0.0, 0.0, 0.0, 0.0))
+    poses = np.stack([np.eye(4), np.eye(4)])
+    poses[1, 0, 3] = 0.5
+    assert triangulate(folded, np.array([[0.0, 0.0], [10.0, 0.0]]), poses) is None
+
+
 def test_a_wall_is_found_where_it_stands():
     frames = list(Triangulated(Wall()).frames())
     for frame in (frames[0], frames[-1]):

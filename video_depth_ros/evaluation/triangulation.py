@@ -108,6 +108,8 @@ def triangulate(
         float64 [N] in metres.
     """
     xy = camera.normalised(pixels)
+    if not np.isfinite(xy).all():  # past the fold of the lens: no ray
+        return None
     rays = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     directions = np.einsum("nij,nj->ni", T_world_camera[:, :3, :3], rays)
