@@ -233,6 +233,8 @@ def test_the_command_prints_markdown_and_writes_json(
         (["--metric", "simulated", "--seeds", "0"], "--seeds"),
         (["--metric", "still", "--seconds", "0.1"], "--seconds"),
         (["--metric", "simulated", "--set", "scale.nothing=1"], "scale.nothing"),
+        (["--metric", "simulated", "--set", "regressor.weights=x"], "--weights"),
+        (["--stability", "--set", "regressor.window=5"], "--window"),
         (["--metric", "kitti"], "--data"),
         (["--metric", "kitti", "--data", "/nowhere", "--regressor", "laboratory"], "/nowhere"),
         (["--metric", "euroc", "--data", "/nowhere", "--regressor", "laboratory"], "/nowhere"),

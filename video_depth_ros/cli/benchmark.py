@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         from video_depth_ros.cli import benchmark_alignment
 
         return benchmark_alignment.run(args)
+    _refuse_ignored(args)
     machine = _machine(args.device)
     if args.metric:
         return benchmark_metric.run(args, machine)
@@ -152,6 +153,22 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     return 0
+
+
+def _refuse_ignored(args: argparse.Namespace) -> None:
+    """The regressor is told by words of its own; --set must not seem to change it.
+
+    Raises:
+        ConfigError: such an assignment.
+    """
+    flags = ("name", "weights", "device")
+    for word in args.assignments:
+        room, _, rest = word.partition("=")[0].partition(".")
+        if room == "regressor" and (rest in flags or not args.metric):
+            raise ConfigError(
+                f"--set {word}: here the regressor is told by --regressor, --weights, --device, "
+                "--window, --mode and --decode; --set is for the pipeline around it"
+            )
 
 
 def _regressor_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
