@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from video_depth_ros.errors import InputError
+from video_depth_ros.errors import InputError, RecordingError
 from video_depth_ros.files import replacing
 
 # What numpy and h5py raise for a file that is truncated, damaged or of another kind.
@@ -44,6 +44,22 @@ class Clip(NamedTuple):
 
     rgb: np.ndarray
     depth: np.ndarray
+
+
+def stacked(name: str, frames: Sequence[tuple[np.ndarray, np.ndarray]]) -> Clip:
+    """Images [H, W, 3] and their depths [H, W] as a clip.
+
+    Raises:
+        RecordingError: images of different sizes; ``name`` is named.
+    """
+    sizes = [image.shape[:2] for image, _ in frames]
+    for size in sizes:
+        if size != sizes[0]:
+            raise RecordingError(
+                f"{name}: expected images of one size, got {list(size)} after {list(sizes[0])}; "
+                "keep them in folders of their own, or split the recording"
+            )
+    return Clip(np.stack([i for i, _ in frames]), np.stack([d for _, d in frames]))
 
 
 class ClipSource(Protocol):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from video_depth_ros.errors import RecordingError
-from video_depth_ros.training.clips import READ_ERRORS, Clip
+from video_depth_ros.training.clips import READ_ERRORS, Clip, stacked
 
 Reader = Callable[[Path], np.ndarray]
 
@@ -64,21 +64,14 @@ class FolderClips:
             RecordingError: a file cannot be read, or images of one clip differ in size.
         """
         run = self._run(index)
-        images: list[np.ndarray] = []
-        depths: list[np.ndarray] = []
-        for position in frames:
-            image_path, depth_path = run[position]
-            image, depth = reduced(
-                _image(image_path), self.read_depth(depth_path), self.max_height, depth_path
-            )
-            if images and image.shape != images[0].shape:
-                raise RecordingError(
-                    f"{self.name}: expected images of one size in a sequence, got another at "
-                    f"{image_path}; keep them in folders of their own"
-                )
-            images.append(image)
-            depths.append(depth)
-        return Clip(np.stack(images), np.stack(depths))
+        files = [run[position] for position in frames]
+        return stacked(
+            f"{self.name}: {files[0][0].parent}",
+            [
+                reduced(_image(image), self.read_depth(depth), self.max_height, depth)
+                for image, depth in files
+            ],
+        )
 
     def _run(self, index: int) -> tuple[tuple[Path, Path], ...]:
         place = index % len(self)

@@ -19,7 +19,7 @@ from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.evaluation.videos import Video, find_videos
 from video_depth_ros.files import write_text
-from video_depth_ros.training.clips import Clip, save_clip
+from video_depth_ros.training.clips import Clip, save_clip, stacked
 from video_depth_ros.training.datasets import reduced
 from video_depth_ros.training.targets import MIN_VALID
 
@@ -65,22 +65,14 @@ def kept(name: str, path: Path, frames: int, cache: Path) -> Path:
 
 def _runs(video: Video, frames: int) -> Iterator[Clip]:
     """Runs one after another; those that hardly know any depth are left out."""
-    images: list[np.ndarray] = []
-    depths: list[np.ndarray] = []
+    run: list[tuple[np.ndarray, np.ndarray]] = []
     for frame in video.frames():
-        image, depth = _usable(video, frame)
-        if images and image.shape != images[0].shape:
-            raise RecordingError(
-                f"{video.name}: expected images of one size, got {list(image.shape[:2])} after "
-                f"{list(images[0].shape[:2])}; split the recording"
-            )
-        images.append(image)
-        depths.append(depth)
-        if len(images) == frames:
-            clip = Clip(np.stack(images), np.stack(depths))
+        run.append(_usable(video, frame))
+        if len(run) == frames:
+            clip = stacked(video.name, run)
             if int((clip.depth > 0).sum()) >= MIN_VALID:
                 yield clip
-            images, depths = [], []
+            run = []
 
 
 def _usable(video: Video, frame: SequenceFrame) -> tuple[np.ndarray, np.ndarray]:
