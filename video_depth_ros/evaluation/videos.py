@@ -167,13 +167,13 @@ def layout_of(source: Path) -> str:
     for _ in range(_MAX_DEPTH):
         level = _children(level)
         # a folder of pictures below a root may be anything: masks, flow, thumbnails
-        found = sorted({n for n in map(_recognised, level) if n not in (None, "images")} - {None})
+        found = sorted({n for n in map(_recognised, level) if n is not None} - {"images"})
         if len(found) == 1:
-            return str(found[0])
+            return found[0]
         if found:
             raise RecordingError(
-                f"{source} holds recordings of several layouts ({', '.join(map(str, found))}); "
-                "name one by --format"
+                f"{source} holds recordings of several layouts ({', '.join(found)}); name one by "
+                "--format"
             )
         level = [path for path in level if path.is_dir()]
     raise RecordingError(
