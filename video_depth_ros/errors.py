@@ -28,6 +28,10 @@ class InputError(VideoDepthError, ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        """Pickled by both arguments: an exception's own way knows the message alone."""
+        return type(self), (self.reason, str(self))
+
 
 class CheckpointError(VideoDepthError, ValueError):
     """A weight file is missing, damaged, of unknown naming, or of the wrong shapes."""

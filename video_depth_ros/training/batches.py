@@ -183,39 +183,22 @@ def _stack(samples: list[tuple[Any, ...]]) -> Batch:
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """An error of this package on its way out of a worker process.
-
-    Raised there it would arrive as text, or not at all: pickle calls an exception with its message
-    alone, which is not what every constructor takes.
-    """
-
-    kind: type[VideoDepthError]
-    words: tuple[Any, ...]
-    fields: dict[str, Any]
-
-    def error(self) -> VideoDepthError:
-        made = self.kind.__new__(self.kind, *self.words)
-        made.__dict__.update(self.fields)
-        return made
-
-
-@dataclass(frozen=True)
 class _Carried(Dataset):  # type: ignore[type-arg]
-    """``source``, but what goes wrong is a value."""
+    """``source``, but an error of this package is a value: raised in a worker process it would
+    arrive with that process's traceback for its message."""
 
     source: BatchSource
 
-    def __getitem__(self, step: int) -> Batch | _Failure:
+    def __getitem__(self, step: int) -> Batch | VideoDepthError:
         try:
             return self.source[step]
         except VideoDepthError as error:
-            return _Failure(type(error), error.args, dict(error.__dict__))
+            return error
 
 
-def _opened(item: Batch | _Failure) -> Batch:
-    if isinstance(item, _Failure):
-        raise item.error()
+def _opened(item: Batch | VideoDepthError) -> Batch:
+    if isinstance(item, VideoDepthError):
+        raise item
     return item
 
 
@@ -228,7 +211,7 @@ def open_batches(
     An error of this package that a worker meets is raised here, as itself, when its batch is
     asked for. On leaving the context, also by an exception, all worker processes have ended.
     """
-    loader: DataLoader[Batch | _Failure] = DataLoader(
+    loader: DataLoader[Batch | VideoDepthError] = DataLoader(
         _Carried(source),
         batch_size=None,
         sampler=range(start, stop),
