@@ -142,6 +142,12 @@ def test_a_damaged_recording_does_not_cost_the_others(tmp_path, weights, capsys)
     printed = capsys.readouterr().out
     for text in (printed, page.read_text()):
         assert "not measured: scene0002_00" in text
+    args = parse(
+        tmp_path / "scene0001_00", tmp_path / "missing", "--weights", weights, "--json", out,
+        "--set", "regressor.height=32", "--set", "regressor.width=48",
+    )  # fmt: skip
+    assert args.run(args) == 1
+    assert list(json.loads(out.read_text())["failed"]) == [str(tmp_path / "missing")]
     args = parse(tmp_path / "scene0002_00", "--weights", weights)
     with pytest.raises(RecordingError, match=r"1\.png"):  # nothing else to show
         args.run(args)

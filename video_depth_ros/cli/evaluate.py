@@ -235,10 +235,13 @@ def _videos(
     named = [getattr(args, name) for name in _TOPICS]
     topics = BagTopics(*named) if any(named) else None
     for source in args.sources:
-        for video in find_videos(
-            source, args.format, args.protocol, options, args.frames, topics, failed
-        ):
-            yield _triangulated(video) if args.triangulate else video
+        try:
+            for video in find_videos(
+                source, args.format, args.protocol, options, args.frames, topics, failed
+            ):
+                yield _triangulated(video) if args.triangulate else video
+        except VideoDepthError as error:  # of this source; the others go on
+            failed(str(source), error)
 
 
 def _named_apart(videos: Iterator[Video]) -> Iterator[Video]:
