@@ -3,33 +3,31 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from typing import Protocol as StructuralType
 
 import cv2
 import numpy as np
 
-from video_depth_ros.bags.formats.base import SequenceFrame, SourceOptions
+from video_depth_ros.bags.formats.base import SequenceFrame, SequenceReader, SourceOptions
 from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
 from video_depth_ros.bags.sequences import detect_format, open_sequence
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
+from video_depth_ros.evaluation.readers.bonn import Bonn
+from video_depth_ros.evaluation.readers.nyuv2 import NyuV2
 from video_depth_ros.evaluation.readers.recording import BagTopics, RosRecording
+from video_depth_ros.evaluation.readers.scannet import ScanNet
+from video_depth_ros.evaluation.readers.sintel import Sintel
 
-# Layouts that only evaluation reads: format -> "module:class", imported when asked for. In the
-# order of recognition, and before the import formats: those take these folders for plainer ones.
-_READERS = {
-    "bag": "video_depth_ros.evaluation.readers.recording:RosRecording",
-    "scannet": "video_depth_ros.evaluation.readers.scannet:ScanNet",
-    "sintel": "video_depth_ros.evaluation.readers.sintel:Sintel",
-    "nyuv2": "video_depth_ros.evaluation.readers.nyuv2:NyuV2",
-    "bonn": "video_depth_ros.evaluation.readers.bonn:Bonn",
+# Layouts that only evaluation reads, in the order of recognition, and before the import formats:
+# those take these folders for plainer ones.
+_READERS: dict[str, type[SequenceReader]] = {
+    reader.format: reader for reader in (RosRecording, ScanNet, Sintel, NyuV2, Bonn)
 }
 FORMATS = tuple(dict.fromkeys((*IMPORT_FORMATS, *_READERS)))
 _MAX_DEPTH = 5  # folders below a data-set root in which sequences are looked for
@@ -212,8 +210,8 @@ def _children(folders: list[Path]) -> list[Path]:
 
 def _recognised(path: Path) -> str | None:
     """The format that one recording looks like, the more special layout first."""
-    for name in _READERS:
-        if _reader(name).recognised(path):
+    for name, reader in _READERS.items():
+        if reader.recognised(path):
             return name
     try:
         return detect_format(path)
@@ -223,7 +221,7 @@ def _recognised(path: Path) -> str | None:
 
 def _matches(format_name: str, path: Path) -> bool:
     if format_name in _READERS:
-        return bool(_reader(format_name).matches(path))
+        return _READERS[format_name].matches(path)
     try:
         return detect_format(path) == format_name
     except RecordingError:
@@ -236,11 +234,5 @@ def _open(
     if format_name == "bag":
         return RosRecording(path, options, topics)
     if format_name in _READERS:
-        sequence: Sequence = _reader(format_name)(path, options)
-        return sequence
+        return _READERS[format_name](path, options)
     return open_sequence(format_name, path, options)
-
-
-def _reader(format_name: str) -> Any:
-    module, name = _READERS[format_name].split(":")
-    return getattr(importlib.import_module(module), name)

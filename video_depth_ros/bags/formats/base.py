@@ -112,6 +112,16 @@ class SequenceReader(ABC):
         self.T_base_lidar: np.ndarray | None = None
         self.T_base_imu: np.ndarray | None = None
 
+    @staticmethod
+    @abstractmethod
+    def matches(path: Path) -> bool:
+        """Whether a path looks like this format."""
+
+    @classmethod
+    def recognised(cls, path: Path) -> bool:
+        """Whether a path looks like this format, and not like a plainer one as well."""
+        return cls.matches(path)
+
     @property
     def T_camera_lidar(self) -> np.ndarray | None:
         """Points of the LiDAR's frame to the optical frame."""

@@ -46,9 +46,9 @@ class Bonn(TumRgbd):
         """Whether a path looks like this format."""
         return (path / "rgb_110").is_dir() or TumRgbd.matches(path)
 
-    @staticmethod
-    def recognised(path: Path) -> bool:
-        """Whether nothing but this format looks like this: by the cut, or by the folder's name."""
+    @classmethod
+    def recognised(cls, path: Path) -> bool:
+        """By the cut, or by the folder's name: otherwise it is any TUM sequence."""
         named = "rgbd_bonn" in path.resolve().name and TumRgbd.matches(path)
         return named or (path / "rgb_110").is_dir()
 

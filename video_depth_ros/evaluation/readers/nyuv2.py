@@ -57,11 +57,11 @@ class NyuV2(SequenceReader):
         """Whether a path looks like this format."""
         return _depth_file(path) is not None
 
-    @staticmethod
-    def recognised(path: Path) -> bool:
-        """Whether nothing but this format looks like this: such an image, or a folder of them."""
-        inside = sorted(path.glob("rgb_*")) if path.is_dir() else []
-        return any(map(NyuV2.matches, [path, *inside]))
+    @classmethod
+    def recognised(cls, path: Path) -> bool:
+        """Such an image, or a folder of them."""
+        inside = path.glob("rgb_*") if path.is_dir() else ()
+        return any(map(cls.matches, (path, *inside)))
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The one image."""

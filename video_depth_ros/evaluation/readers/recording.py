@@ -16,7 +16,7 @@ import numpy as np
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.contents import depth_of, rgb_of
-from video_depth_ros.bags.formats.base import SequenceFrame, SourceOptions
+from video_depth_ros.bags.formats.base import SequenceFrame, SequenceReader, SourceOptions
 from video_depth_ros.bags.formats.files import camera_from_options
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import NONE, find_parts, is_rectified, true_depth_of
@@ -37,7 +37,7 @@ class BagTopics:
     depth: str | None = None
 
 
-class RosRecording:
+class RosRecording(SequenceReader):
     """A bag read like any other sequence; poses are not read.
 
     Attributes:
@@ -52,24 +52,19 @@ class RosRecording:
         options: SourceOptions | None = None,
         topics: BagTopics | None = None,
     ) -> None:
-        self.path = path
+        super().__init__(path, options)
         topics = topics or BagTopics()
         with Recording(path) as recording:
             parts = find_parts(recording, topics.image, topics.camera_info, NONE, NONE, NONE)
             self._image = parts.image
             self.truth = true_depth_of(recording, parts.image, topics.depth)
             self.frame_count = recording.topics[parts.image].count
-            self.camera = self._camera(recording, parts.camera_info, options or SourceOptions())
+            self.camera = self._camera(recording, parts.camera_info)
 
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether a path looks like a bag."""
         return path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
-
-    @staticmethod
-    def recognised(path: Path) -> bool:
-        """Whether nothing but this format looks like this."""
-        return RosRecording.matches(path)
 
     def frames(self) -> Iterator[SequenceFrame]:
         """Images in the order of the recording.
@@ -99,12 +94,10 @@ class RosRecording:
         for stamp_ns, rgb in images:
             yield _with_nearest(stamp_ns, rgb, depths)
 
-    def _camera(
-        self, recording: Recording, info_topic: str | None, options: SourceOptions
-    ) -> Camera | None:
-        if options != SourceOptions():
+    def _camera(self, recording: Recording, info_topic: str | None) -> Camera | None:
+        if self.options != SourceOptions():
             rgb = rgb_of(recording.first(self._image))
-            own = camera_from_options(options, rgb.shape[1], rgb.shape[0])
+            own = camera_from_options(self.options, rgb.shape[1], rgb.shape[0])
             if own is not None:
                 return own
         if info_topic is None or not recording.topics[info_topic].count:

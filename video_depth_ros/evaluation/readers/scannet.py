@@ -64,11 +64,6 @@ class ScanNet(SequenceReader):
         """Whether a path looks like this format."""
         return (path / "color").is_dir() and (path / "depth").is_dir()
 
-    @staticmethod
-    def recognised(path: Path) -> bool:
-        """Whether nothing but this format looks like this."""
-        return ScanNet.matches(path)
-
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour at the size of depth, with depth and pose."""
         period_ns = 1e9 / (self.options.rate or _RATE)

@@ -63,11 +63,6 @@ class Sintel(SequenceReader):
             and bool(image_files(path))
         )
 
-    @staticmethod
-    def recognised(path: Path) -> bool:
-        """Whether nothing but this format looks like this."""
-        return Sintel.matches(path)
-
     def frames(self) -> Iterator[SequenceFrame]:
         """The images with depth and pose."""
         period_ns = 1e9 / (self.options.rate or _RATE)
