@@ -77,6 +77,37 @@ def test_cache_renders_once(tmp_path):
     assert len(saved(tmp_path)) == 2
 
 
+def test_stages_with_clips_of_other_lengths_share_a_cache(tmp_path, monkeypatch):
+    def rendered(self, index):
+        return Clip(np.stack([_frame(7, (32, 48))] * self.frames), _ramp(self.frames))
+
+    monkeypatch.setattr(SimulatedClips, "clip", rendered)
+    for frames in (5, 9):  # as `latent` and `pixel` of the documented sequence
+        config = BatchConfig(image_share=0.0, frames=frames, heights=(32,), widths=(48,))
+        data = parse(["simulated"], frames, 4, 1, tmp_path)
+        assert data.batches(config, 0)[0].rgb.shape[:2] == (4, frames)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["videos_5", "videos_9"]
+
+
+def test_clips_that_are_too_short_are_a_named_error(tmp_path):
+    class Short:  # promises more than it holds
+        frames = 9
+
+        def __len__(self):
+            return 1
+
+        def clip(self, index):
+            return Clip(np.stack([_frame(7, (32, 48))] * 5), _ramp(5))
+
+    config = BatchConfig(image_share=0.0, frames=9, heights=(32,), widths=(48,))
+    for source, said in (
+        (Short(), "got 5 in clip 0"),
+        (CachedClips(Short(), tmp_path), "--cache"),
+    ):
+        with pytest.raises(RecordingError, match=said):
+            BatchSource((source,), (1.0,), config, 0)[0]
+
+
 def test_plain_view_is_the_image_itself():
     rng = np.random.default_rng(0)
     clip = Clip(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from video_depth_ros.errors import ConfigError, InputError, VideoDepthError
+from video_depth_ros.errors import ConfigError, InputError, RecordingError, VideoDepthError
 from video_depth_ros.settings import group, parameter
 from video_depth_ros.training.augment import AugmentConfig, augment
 from video_depth_ros.training.clips import Clip, ClipSource, PartSource
@@ -161,10 +161,19 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
 def _run(
     source: ClipSource, number: int, frames: int, stride: int, rng: np.random.Generator
 ) -> Clip:
-    """A random run of frames of a clip; where a source can do so, no other frame is read."""
+    """A random run of frames of a clip; where a source can do so, no other frame is read.
+
+    Raises:
+        RecordingError: the clip is shorter than its source said.
+    """
     if isinstance(source, PartSource):
         return source.part(number, _positions(source.frames, frames, stride, rng))
     clip = source.clip(number)
+    if len(clip.rgb) < frames:
+        raise RecordingError(
+            f"expected clips of {frames} frames or more, got {len(clip.rgb)} in clip {number} of "
+            f"{type(source).__name__}, which promises {source.frames}; mend the source"
+        )
     index = _positions(len(clip.rgb), frames, stride, rng)
     return Clip(clip.rgb[index], clip.depth[index])
 

@@ -139,11 +139,23 @@ class CachedClips:
         return self.folder / f"clip_{index % len(self.source):06d}.npz"
 
     def clip(self, index: int) -> Clip:
+        """Read a clip, made first where the folder lacks it.
+
+        Raises:
+            InputError: ``unreadable``, with the path.
+            RecordingError: the folder holds shorter clips than the source's.
+        """
         path = self.path(index)
         if not path.exists():
             made = self.source.clip(index)
             save_clip(path, made)
-        return load_clip(path)
+        clip = load_clip(path)
+        if len(clip.rgb) < self.frames:
+            raise RecordingError(
+                f"cache: expected clips of {self.frames} frames in {self.folder}, got "
+                f"{len(clip.rgb)} in {path.name}; name another --cache folder, or delete this one"
+            )
+        return clip
 
 
 def save_clip(path: Path, clip: Clip) -> None:

@@ -108,7 +108,8 @@ def simulated(
         parts.append(SimulatedClips(videos, frames, VIDEO_SIZES, first=VIDEO_FIRST))
     shares = [float(len(part) * part.frames) for part in parts]
     if cache is not None:
-        names = ("images", "videos")
+        # as long as the clips: another stage may ask for longer ones
+        names = ("images", f"videos_{frames}")
         parts = [CachedClips(p, cache / n) for p, n in zip(parts, names, strict=False)]
     return parts, shares
 
