@@ -140,6 +140,18 @@ def test_kitti_calibration_chain_and_depth(tmp_path):
     assert 300 < len(v) <= 640
 
 
+def test_kitti_depth_maps_are_the_only_truth_of_their_drive(tmp_path):
+    drive = make_kitti(tmp_path)
+    maps = drive / "proj_depth" / "groundtruth" / "image_02"
+    maps.mkdir(parents=True)
+    scans = [f.depth is not None for f in open_sequence("kitti_raw", drive).frames()]
+    assert scans == [True, False, True]  # an empty folder is no truth
+    write_depth(maps / "0000000001.png", 256.0)
+    depths = [f.depth for f in open_sequence("kitti_raw", drive).frames()]
+    assert depths[0] is None and depths[2] is None  # not the scans: they are sparser and less true
+    assert depths[1] is not None and depths[1][5, 5] == 2.5
+
+
 def test_kitti_points_held_out_are_truth_only(tmp_path):
     drive = make_kitti(tmp_path)
     whole = next(open_sequence("kitti_raw", drive).scans()).points

@@ -6,9 +6,10 @@ unrectified reference camera, through ``R_rect_00`` to the rectified one, and by
 of ``P_rect_02`` to the left colour camera. The base is the OXTS unit where its calibration is
 given, else the Velodyne; both are forward, left, up.
 
-True depth is the drive's depth map of the depth benchmark (``proj_depth/groundtruth``) where it
-lies beside, else the frame's own scan projected into the image: sparse, and blind to what the
-camera sees past the edges that hide it from the LiDAR.
+True depth is the drive's depth maps of the depth benchmark (``proj_depth/groundtruth``) where they
+lie beside; they lack the first and last five frames, which then have no truth. Without maps it is
+the frame's own scan projected into the image: sparse, and blind to what the camera sees past the
+edges that hide it from the LiDAR. The two are never mixed in one drive.
 """
 
 from __future__ import annotations
@@ -78,16 +79,16 @@ class KittiRaw(SequenceReader):
     def frames(self) -> Iterator[SequenceFrame]:
         """Left colour images with true depth."""
         truth = self.path / "proj_depth" / "groundtruth" / f"image_{_CAMERA}"
+        annotated = any(truth.glob("*.png"))  # one kind of truth in one video
         for number, file in self._images.items():
             dense = truth / f"{file.stem}.png"
-            if dense.exists():
-                depth: np.ndarray | None = read_depth(dense, 256.0)
+            depth: np.ndarray | None = None
+            if annotated:
+                depth = read_depth(dense, 256.0) if dense.exists() else None
             elif number in self._scans:
                 table = _read_scan(self._scans[number])
                 held = self._held_out(number, len(table))
                 depth = self._project(table[held if self.options.hold_out else slice(None), :3])
-            else:
-                depth = None
             stamp_ns = self._stamp(self._image_stamps, number)
             yield SequenceFrame(stamp_ns, read_rgb(file), depth, None, file)
 
