@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from video_depth_ros.config import PipelineConfig, StreamConfig
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.evaluation.map_store import MapStore
 from video_depth_ros.evaluation.meters import TrueFrame, VideoMeter
+from video_depth_ros.evaluation.predictors import PipelinePredictor
 from video_depth_ros.evaluation.protocols import protocol_of
 from video_depth_ros.evaluation.runner import (
     PIPELINE,
@@ -47,6 +50,19 @@ def test_a_regressor_that_knows_the_truth_is_measured_as_right(laboratory):
     assert min(errors) > 0.05
     assert len(result.series[PIPELINE]["abs_rel"]) == 33
     assert [p.index for p in result.pictures] == [8, 16, 24]
+
+
+def test_a_frame_that_repeats_a_stamp_does_not_take_the_estimate_of_the_first(laboratory):
+    video = laboratory.video(frames=13)
+    frames = list(video.frames())
+    frames.insert(6, replace(frames[9], stamp_ns=frames[5].stamp_ns))  # within a group of four
+    predictor = PipelinePredictor(
+        PipelineConfig(), laboratory.regressor(), video.camera, metric=False
+    )
+    maps = [m for index, frame in enumerate(frames) for m in predictor.push(index, frame, None)]
+    indices = [index for index, _ in [*maps, *predictor.flush()]]
+    assert predictor.dropped == 1
+    assert indices == [index for index in range(14) if index != 6]
 
 
 def test_alignment_tells_the_pipeline_from_images_taken_alone(laboratory):

@@ -56,7 +56,8 @@ class PipelinePredictor:
 
     def push(self, index: int, frame: SequenceFrame, given: np.ndarray | None) -> Maps:
         """See :class:`Predictor`; a frame the pipeline refuses is counted in ``dropped``."""
-        self._indices[frame.stamp_ns] = index
+        # a second frame of one stamp is refused below: estimates of it are of the first
+        self._indices.setdefault(frame.stamp_ns, index)
         if given is not None and self._camera is not None:
             self._pipeline.add_sparse_depth(given, frame.stamp_ns, self._camera)
         try:
