@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,52 @@ def have(value: T | None) -> T:
     """What a reader must give."""
     assert value is not None
     return value
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """Takes every right to a folder; where nothing stops this process, as root, by imitation."""
+    locked: list[Path] = []
+    looks = {name: getattr(Path, name) for name in ("iterdir", "stat")}
+
+    def refusing(name):
+        def look(path, *args, **kwargs):
+            inside = [f for f in locked if f in path.parents or (f == path and name != "stat")]
+            if inside:
+                raise PermissionError(13, "Permission denied", str(path))
+            return looks[name](path, *args, **kwargs)
+
+        return look
+
+    def take(folder):
+        folder.chmod(0)
+        if os.access(folder, os.R_OK):
+            locked.append(folder)
+            for name in looks:
+                monkeypatch.setattr(Path, name, refusing(name))
+
+    return take
+
+
+@pytest.mark.parametrize("format_name", [None, "scannet", "images"])
+def test_a_folder_that_may_not_be_read_is_no_recording(tmp_path, lock, format_name):
+    locked = tmp_path / "lost+found"
+    locked.mkdir()
+    if format_name == "images":
+        image(tmp_path / "walk" / "1.png")
+    else:
+        scannet(tmp_path, "walk")
+    lock(locked)
+    assert [video.name for video in find_videos(tmp_path, format_name)] == ["walk"]
+    with pytest.raises(
+        RecordingError, match=r"lost\+found: expected a recording that may be read"
+    ):
+        list(find_videos(locked, format_name))
+    failed = []
+    if format_name != "images":
+        lock(tmp_path / "walk" / "color")
+        list(find_videos(tmp_path, "scannet", failed=lambda *said: failed.append(said)))
+        assert failed[0][0] == "walk" and "ls -ld" in str(failed[0][1])
 
 
 def test_scannet_scan(tmp_path):

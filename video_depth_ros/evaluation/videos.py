@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol as StructuralType
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +32,7 @@ _READERS: dict[str, type[SequenceReader]] = {
     reader.format: reader for reader in (RosRecording, ScanNet, Sintel, NyuV2, Bonn)
 }
 FORMATS = tuple(dict.fromkeys((*IMPORT_FORMATS, *_READERS)))
+T = TypeVar("T")
 _MAX_DEPTH = 5  # folders below a data-set root in which sequences are looked for
 _SAME_ASPECT = 0.02  # relative; more is another part of the view, not another resolution
 
@@ -124,11 +127,15 @@ def find_videos(
             None: that is the end.
 
     Raises:
-        RecordingError: missing path, unknown format, or nothing of that format there.
+        RecordingError: missing path or one that may not be read, unknown format, or nothing of
+            that format there.
         ConfigError: unknown protocol, or topics of what is no bag.
     """
-    if not source.exists():
-        raise RecordingError(f"{source} does not exist")
+    with _access(source):
+        if not source.exists():
+            raise RecordingError(f"{source} does not exist")
+        if source.is_dir():
+            next(source.iterdir(), None)
     if format_name is not None and format_name not in FORMATS:
         raise RecordingError(
             f"unknown format {format_name!r}; expected one of {', '.join(FORMATS)}"
@@ -143,7 +150,8 @@ def find_videos(
     for path in paths:
         label = path.relative_to(source).as_posix() if path != source else source.resolve().name
         try:
-            sequence = _open(name, path, options, topics)
+            with _access(path):
+                sequence = _open(name, path, options, topics)
         except VideoDepthError as error:
             if failed is None:
                 raise
@@ -173,7 +181,6 @@ def layout_of(source: Path) -> str:
                 f"{source} holds recordings of several layouts ({', '.join(found)}); name one by "
                 "--format"
             )
-        level = [path for path in level if path.is_dir()]
     raise RecordingError(
         f"cannot tell the format of {source}; name it by --format, one of {', '.join(FORMATS)}"
     )
@@ -189,7 +196,7 @@ def recordings_under(source: Path, format_name: str) -> list[Path]:
         below = _children(level)
         hits = [path for path in below if _matches(format_name, path)]
         found += hits
-        level = [path for path in below if path.is_dir() and path not in set(hits)]
+        level = [path for path in below if path not in set(hits)]
     return sorted(found)
 
 
@@ -204,28 +211,50 @@ def simulated_videos(
         yield Video(f"{split}_{number:04d}", clip, protocol_of("simulated"))
 
 
+@contextmanager
+def _access(path: Path) -> Iterator[None]:
+    """Says of what must be read, and may not, that it is so."""
+    try:
+        yield
+    except PermissionError as error:
+        raise RecordingError(
+            f"{path}: expected a recording that may be read, got {error.strerror} of "
+            f"{error.filename}; look at its owner and mode (ls -ld)"
+        ) from error
+
+
+def _looked(look: Callable[[Path], T], path: Path, otherwise: T) -> T:
+    """What a look at a path finds; where one may not look (lost+found) is no recording."""
+    try:
+        return look(path)
+    except (PermissionError, RecordingError):
+        return otherwise
+
+
 def _children(folders: list[Path]) -> list[Path]:
-    return sorted(child for folder in folders if folder.is_dir() for child in folder.iterdir())
+    return sorted(child for folder in folders for child in _looked(_entries, folder, []))
+
+
+def _entries(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
 
 
 def _recognised(path: Path) -> str | None:
     """The format that one recording looks like, the more special layout first."""
+    return _looked(_special_or_plain, path, None)
+
+
+def _special_or_plain(path: Path) -> str | None:
     for name, reader in _READERS.items():
         if reader.recognised(path):
             return name
-    try:
-        return detect_format(path)
-    except RecordingError:
-        return None
+    return detect_format(path)
 
 
 def _matches(format_name: str, path: Path) -> bool:
     if format_name in _READERS:
-        return _READERS[format_name].matches(path)
-    try:
-        return detect_format(path) == format_name
-    except RecordingError:
-        return False
+        return _looked(_READERS[format_name].matches, path, False)
+    return _looked(detect_format, path, "") == format_name
 
 
 def _open(
