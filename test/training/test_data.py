@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from video_depth_ros.errors import ConfigError, InputError, RecordingError
 from video_depth_ros.training.augment import AugmentConfig, augment
-from video_depth_ros.training.batches import BatchConfig, BatchSource
+from video_depth_ros.training.batches import BatchConfig, BatchSource, _positions
 from video_depth_ros.training.clips import (
     CachedClips,
     Clip,
@@ -249,6 +249,45 @@ def test_shares_of_images_and_videos_apart(tmp_path):
         parse(words[2:], 5, 1, 1, None).batches(BatchConfig(frames=5), seed=1)
     with pytest.raises(ConfigError, match="clips of 5 frames, got at most 0"):
         parse(words[:1], 5, 1, 1, None).batches(BatchConfig(frames=5), seed=1)
+
+
+def test_half_of_the_clips_are_played_backwards_unless_switched_off():
+    class Counted:
+        frames = 5
+
+        def __len__(self):
+            return 1
+
+        def clip(self, index):
+            return Clip(np.stack([_frame(20 * t, (32, 48)) for t in range(5)]), _ramp(5))
+
+    plain = BatchConfig(
+        image_share=0.0, videos=40, frames=5, heights=(32,), widths=(48,), augment=PLAIN
+    )
+    forward = dataclasses.replace(plain, augment=dataclasses.replace(PLAIN, reverse=False))
+    first = []
+    for config in (plain, forward):
+        batch = BatchSource((Counted(),), (1.0,), config, 3)[0]
+        first.append(batch.rgb[:, 0, 0, 0, 0])
+    assert set(first[0].tolist()) == {0, 80} and 10 < int((first[0] == 80).sum()) < 30
+    assert set(first[1].tolist()) == {0}
+
+
+def test_the_switch_for_backwards_leaves_the_draws_as_they_are():
+    for seed in range(8):
+        ends = []
+        for reverse in (True, False):
+            rng = np.random.default_rng(seed)
+            config = BatchConfig(frames=5, stride=2, augment=AugmentConfig(reverse=reverse))
+            ends.append((sorted(_positions(13, 5, config, rng)), rng.random()))
+        assert ends[0] == ends[1]
+        rng = np.random.default_rng(seed)  # as batches have always been drawn
+        step = int(rng.integers(1, 3))
+        start = int(rng.integers(13 - 4 * step))
+        index = [start + step * k for k in range(5)]
+        index = index[::-1] if rng.random() < 0.5 else index
+        config = BatchConfig(frames=5, stride=2)
+        assert _positions(13, 5, config, np.random.default_rng(seed)) == index
 
 
 def test_an_image_from_a_run_reads_one_frame_and_the_batch_is_the_same(tmp_path):

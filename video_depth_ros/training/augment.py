@@ -19,7 +19,10 @@ from video_depth_ros.training.clips import Clip
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Strength of the augmentation; all off gives a centre crop and a resize."""
+    """Strength of the augmentation; all off gives a centre crop and a resize.
+
+    ``reverse`` is for whoever takes the frames of a clip (``batches``), not for :func:`augment`.
+    """
 
     flip: bool = parameter(True, "Mirror half of the clips.")
     crop: float = parameter(
@@ -31,6 +34,7 @@ class AugmentConfig:
     roll: float = parameter(
         8.0, "Largest turn about the optical axis.", unit="deg", low=0, high=45
     )
+    reverse: bool = parameter(True, "Play half of the clips backwards.")
     colour: float = parameter(1.0, "Strength of the colour changes; 0 = none.", low=0.0, high=2.0)
 
 

@@ -141,14 +141,15 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
         shares: Sequence[float],
         rng: np.random.Generator,
     ) -> tuple[Any, ...]:
+        config = self.config
         long_enough = [source.frames >= frames for source in self.sources]
         drawn = np.asarray(shares, float) * long_enough
         for _ in range(_TRIES):
             source = self.sources[int(rng.choice(len(drawn), p=drawn / drawn.sum()))]
-            clip = _run(source, int(rng.integers(len(source))), frames, self.config.stride, rng)
-            view = augment(clip, size, self.config.augment, rng)
+            clip = _run(source, int(rng.integers(len(source))), frames, config, rng)
+            view = augment(clip, size, config.augment, rng)
             try:
-                target = normalised_disparity(view.depth, self.config.max_depth)
+                target = normalised_disparity(view.depth, config.max_depth)
             except InputError:
                 continue
             return view.rgb, *target[:2], np.float32(target.low), np.float32(target.high)
@@ -159,7 +160,7 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
 
 
 def _run(
-    source: ClipSource, number: int, frames: int, stride: int, rng: np.random.Generator
+    source: ClipSource, number: int, frames: int, config: BatchConfig, rng: np.random.Generator
 ) -> Clip:
     """A random run of frames of a clip; where a source can do so, no other frame is read.
 
@@ -167,24 +168,26 @@ def _run(
         RecordingError: the clip is shorter than its source said.
     """
     if isinstance(source, PartSource):
-        return source.part(number, _positions(source.frames, frames, stride, rng))
+        return source.part(number, _positions(source.frames, frames, config, rng))
     clip = source.clip(number)
     if len(clip.rgb) < frames:
         raise RecordingError(
             f"expected clips of {frames} frames or more, got {len(clip.rgb)} in clip {number} of "
             f"{type(source).__name__}, which promises {source.frames}; mend the source"
         )
-    index = _positions(len(clip.rgb), frames, stride, rng)
+    index = _positions(len(clip.rgb), frames, config, rng)
     return Clip(clip.rgb[index], clip.depth[index])
 
 
-def _positions(have: int, frames: int, stride: int, rng: np.random.Generator) -> list[int]:
+def _positions(have: int, frames: int, config: BatchConfig, rng: np.random.Generator) -> list[int]:
     """``frames`` of ``have`` frames, at a random step and in either direction of time."""
-    longest = min(stride, (have - 1) // (frames - 1)) if frames > 1 else 1
+    longest = min(config.stride, (have - 1) // (frames - 1)) if frames > 1 else 1
     step = int(rng.integers(1, longest + 1))
     start = int(rng.integers(have - (frames - 1) * step))
     index = [start + step * k for k in range(frames)]
-    return index[::-1] if rng.random() < 0.5 else index
+    # drawn in any case: a switch shall not change what is drawn after it
+    backwards = rng.random() < 0.5
+    return index[::-1] if backwards and config.augment.reverse else index
 
 
 def _stack(samples: list[tuple[Any, ...]]) -> Batch:
