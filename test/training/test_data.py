@@ -161,6 +161,25 @@ def test_tartanair_layout(tmp_path):
     assert source.clip(0).depth[0, 0, 0] == 30.0
 
 
+def test_no_clip_jumps_over_a_missing_file(tmp_path):
+    frames = tmp_path / "Scene01" / "clone" / "frames"
+    for i in range(10):
+        if i != 6:  # an image
+            _write(frames / "rgb" / "Camera_0" / f"rgb_{i:05d}.jpg", _frame(10 * i))
+        if i not in (2, 9):  # depth
+            depth = np.full((12, 16), 100 * (i + 1), np.uint16)
+            _write(frames / "depth" / "Camera_0" / f"depth_{i:05d}.png", depth)
+    source = vkitti2(tmp_path, 2)
+    found = [np.rint(source.clip(k).depth[:, 0, 0] - 1).tolist() for k in range(len(source))]
+    assert found == [[0, 1], [3, 4], [7, 8]]
+    for i in (1, 3, 5, 7, 9):  # every second frame is a sequence too, at half the rate
+        (frames / "rgb" / "Camera_0" / f"rgb_{i:05d}.jpg").unlink()
+    _write(frames / "rgb" / "Camera_0" / "rgb_00006.jpg", _frame(60))
+    source = vkitti2(tmp_path, 2)
+    found = [np.rint(source.clip(k).depth[:, 0, 0] - 1).tolist() for k in range(len(source))]
+    assert found == [[4, 6]]
+
+
 def test_vkitti_layout(tmp_path):
     frames = tmp_path / "Scene01" / "clone" / "frames"
     for i in range(2):

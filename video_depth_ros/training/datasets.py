@@ -4,13 +4,15 @@
 These are DVD's own training sets. Only the layouts are known here; the data is the user's, with
 its own licence. Depth limits are DVD's: TartanAir clamped at 50 m, Virtual KITTI's sky at 655.35 m
 taken as sky, Hypersim's distance along the ray turned into depth along the axis and clamped at
-65 m.
+65 m. One is not: Virtual KITTI is clamped at 80 m, beyond which DVD leaves its pixels out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,7 @@ from video_depth_ros.errors import RecordingError
 from video_depth_ros.training.clips import READ_ERRORS, Clip, stacked
 
 Reader = Callable[[Path], np.ndarray]
+Frames = tuple[tuple[Path, Path], ...]  # image and depth of each
 
 TARTANAIR_FAR = 50.0
 VKITTI_FAR = 80.0
@@ -34,14 +37,14 @@ class FolderClips:
 
     Attributes:
         name: of the layout, for messages.
-        sequences: (image path, depth path) of every frame, per sequence, in order.
+        sequences: (image path, depth path) of every frame, per sequence, in order, none missing.
         frames: frames per clip; runs start at every ``frames``-th frame.
         read_depth: file to float32 [H, W] in metres, NaN unknown, +inf sky.
         max_height: larger images are reduced to this height (training crops are small).
     """
 
     name: str
-    sequences: tuple[tuple[tuple[Path, Path], ...], ...]
+    sequences: tuple[Frames, ...]
     frames: int
     read_depth: Reader
     max_height: int = 480
@@ -73,7 +76,7 @@ class FolderClips:
             ],
         )
 
-    def _run(self, index: int) -> tuple[tuple[Path, Path], ...]:
+    def _run(self, index: int) -> Frames:
         place = index % len(self)
         for sequence in self.sequences:
             runs = len(sequence) // self.frames
@@ -85,24 +88,24 @@ class FolderClips:
 
 def tartanair(root: Path, frames: int) -> FolderClips:
     """``ENV/{Easy,Hard}/P000/image_left/000000_left.png`` with ``depth_left/*_left_depth.npy``."""
-    sequences = []
+    sequences: list[Frames] = []
     for folder in sorted(root.glob("**/image_left")):
         depth = folder.parent / "depth_left"
         pairs = [(p, depth / f"{p.stem}_depth.npy") for p in sorted(folder.glob("*_left.png"))]
-        sequences.append(_present(pairs))
+        sequences += _unbroken(pairs)
     return _source("tartanair", root, sequences, frames, _tartanair_depth)
 
 
 def vkitti2(root: Path, frames: int) -> FolderClips:
     """``Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg``, ``depth/Camera_0/depth_00000.png``."""
-    sequences = []
+    sequences: list[Frames] = []
     for folder in sorted(root.glob("**/frames/rgb/Camera_*")):
         depth = folder.parents[1] / "depth" / folder.name
         pairs = [
             (p, depth / f"{p.stem.replace('rgb', 'depth')}.png")
             for p in sorted(folder.glob("rgb_*.jpg"))
         ]
-        sequences.append(_present(pairs))
+        sequences += _unbroken(pairs)
     return _source("vkitti2", root, sequences, frames, _vkitti_depth)
 
 
@@ -111,14 +114,14 @@ def hypersim(root: Path, frames: int) -> FolderClips:
 
     Camera poses jump between Hypersim's frames, so clips are one frame long whatever ``frames``.
     """
-    sequences = []
+    sequences: list[Frames] = []
     for folder in sorted(root.glob("**/scene_cam_*_final_preview")):
         depth = folder.with_name(folder.name.replace("final_preview", "geometry_hdf5"))
         pairs = [
             (p, depth / p.name.replace(".tonemap.jpg", ".depth_meters.hdf5"))
             for p in sorted(folder.glob("frame.*.tonemap.jpg"))
         ]
-        sequences.append(_present(pairs))
+        sequences += _unbroken(pairs)
     return _source("hypersim", root, sequences, 1, _hypersim_depth)
 
 
@@ -132,7 +135,7 @@ LAYOUTS: dict[str, Callable[[Path, int], FolderClips]] = {
 def _source(
     name: str,
     root: Path,
-    sequences: Sequence[tuple[tuple[Path, Path], ...]],
+    sequences: Sequence[Frames],
     frames: int,
     read_depth: Reader,
 ) -> FolderClips:
@@ -145,8 +148,29 @@ def _source(
     return source
 
 
-def _present(pairs: list[tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
-    return tuple(pair for pair in pairs if pair[1].exists())
+def _unbroken(pairs: list[tuple[Path, Path]]) -> list[Frames]:
+    """The sequence, cut where an image or a depth file is missing: a clip is consecutive video.
+
+    A data set of which every n-th frame was kept has no gap: what is usual is its images' step.
+    """
+    numbers = [_number(image, place) for place, (image, _) in enumerate(pairs)]
+    step = min((b - a for a, b in pairwise(numbers)), default=1)
+    parts: list[list[tuple[Path, Path]]] = []
+    last = None
+    for number, pair in zip(numbers, pairs, strict=True):
+        if not pair[1].exists():
+            continue
+        if last is None or number - last != step:
+            parts.append([])
+        parts[-1].append(pair)
+        last = number
+    return [tuple(part) for part in parts]
+
+
+def _number(image: Path, place: int) -> int:
+    """The frame's number in its name, else its place in the folder."""
+    found = re.search(r"\d+", image.name)
+    return int(found.group()) if found else place
 
 
 def _image(path: Path) -> np.ndarray:
