@@ -232,7 +232,8 @@ def _looked(look: Callable[[Path], T], path: Path, otherwise: T) -> T:
 
 
 def _children(folders: list[Path]) -> list[Path]:
-    return sorted(child for folder in folders for child in _looked(_entries, folder, []))
+    none: list[Path] = []
+    return sorted(child for folder in folders for child in _looked(_entries, folder, none))
 
 
 def _entries(path: Path) -> list[Path]:
