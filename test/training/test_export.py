@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
+from video_depth_ros.cli.train import add_export_arguments, write_export
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.regressors.registry import RegressorConfig, load
 from video_depth_ros.regressors.wan.folded_file import load_folded
+from video_depth_ros.training import checkpoint
+from video_depth_ros.training.average import average
 from video_depth_ros.training.export import export, folded_model, one_channel_vae
 from video_depth_ros.training.initial import initial_model, trained_model
 from video_depth_ros.training.loop import Trainer
 from video_depth_ros.training.losses import pixel_loss, relative_weight
+from video_depth_ros.training.origin import DVD, Origin
 from video_depth_ros.training.stages import PixelStage, measure_latents
 
 
@@ -149,3 +155,61 @@ def test_two_windows_of_a_long_clip_are_those_of_a_session(model, small, planes)
         halves.append(pixel_loss(prediction, clip.target[:, cut], known, relative)[1]["raw"])
     assert float(parts["raw"].detach()) == pytest.approx(float(sum(halves)) / 2, rel=1e-3)
     assert torch.isfinite(total) and torch.isfinite(one)
+
+
+def _origin_after(small, planes, start, folder):
+    config = small(stage="pixel", tau=0.0, steps=1, workers=0)
+    Trainer(initial_model(config, start), config, folder).run(planes(config))
+    return trained_model(folder)[0].origin
+
+
+def test_name_and_licence_come_from_the_first_weights(model, small, planes, tmp_path):
+    path, own = tmp_path / "theirs.safetensors", tmp_path / "own.safetensors"
+    _export(model, own)
+    terms = ("theirs", "CC-BY-NC-4.0")
+    export(model, path, name=terms[0], licence=terms[1], window=3, box=(32, 48), notes={})
+    assert _origin_after(small, planes, None, tmp_path / "random") == Origin()
+    theirs = Origin(*terms)
+    assert _origin_after(small, planes, path, tmp_path / "first") == theirs
+    assert _origin_after(small, planes, tmp_path / "first", tmp_path / "second") == theirs
+    config = small(stage="pixel", tau=0.0, steps=1)
+    resumed = Trainer(initial_model(config, path), config)
+    resumed.model.origin = Origin()
+    resumed.resume(tmp_path / "second" / "checkpoint.pt")
+    assert resumed.model.origin == theirs
+
+    assert _origin_after(small, planes, own, tmp_path / "third") == Origin("tiny", "Apache-2.0")
+    runs = [(tmp_path / "third", 1.0), (tmp_path / "second", 1.0)]
+    with pytest.raises(ConfigError, match=r"CC-BY-NC-4.0 of .*second.*--licence"):
+        average(runs)
+    assert average(runs[1:]).model.origin == theirs
+    average(runs, licence="CC-BY-NC-4.0")
+
+
+@pytest.mark.parametrize(("size", "origin"), [("tiny", Origin()), ("dvd", DVD)])
+def test_a_checkpoint_that_does_not_say_whose_weights_it_holds(small, size, origin):
+    config = checkpoint.plain(small(size=size))
+    old = checkpoint.Snapshot({}, {}, {}, 0, {}, config, [])
+    assert checkpoint.origin_of(old) == origin
+
+
+@pytest.mark.parametrize(
+    ("words", "origin", "size", "said"),
+    [
+        ([], Origin(), "nano", ("nano", "Apache-2.0")),
+        ([], Origin(), "tiny", ("tiny", "Apache-2.0")),
+        ([], DVD, "dvd", ("dvd", "CC-BY-NC-4.0")),
+        (["--name", "mine"], DVD, "dvd", ("mine", "CC-BY-NC-4.0")),
+        (["--licence", "MIT"], DVD, "dvd", ("dvd", "MIT")),
+    ],
+)
+def test_an_export_says_what_it_inherited_unless_told(
+    small, model, tmp_path, words, origin, size, said
+):
+    parser = argparse.ArgumentParser()
+    add_export_arguments(parser, required=True)
+    args = parser.parse_args(["--export", str(tmp_path / "out.safetensors"), *words])
+    model.origin = origin
+    write_export(args, small(size=size), model, {}, Console(quiet=True))
+    info = load_folded(args.export, torch.device("cpu"), torch.float32)[0]
+    assert (info.name, info.licence) == said

@@ -14,6 +14,7 @@ from video_depth_ros.training.initial import initial_model, lora_scaling, size_o
 from video_depth_ros.training.loop import Trainer
 from video_depth_ros.training.lora import add_lora, merge_lora, trainable
 from video_depth_ros.training.model import DepthModel
+from video_depth_ros.training.origin import DVD
 
 
 def _latents(model, seed=0):
@@ -63,6 +64,7 @@ def test_fine_tune_dvd_from_its_checkpoint_then_merge_is_what_was_trained(
 ):
     config = small(lora_rank=4, lora_alpha=8.0, steps=6, optimiser__rate=1e-2, optimiser__ema=0.0)
     model = initial_model(config, dvd_file)
+    assert model.origin == DVD
     start = initial_model(small(), dvd_file)
     trainer = Trainer(model, config, tmp_path / "run")
     trainer.run(planes(config))

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """Average and export."""
     from video_depth_ros.training.average import average
 
-    mean = average([split_share(word) for word in args.runs], args.encoder)
+    runs = [split_share(word) for word in args.runs]
+    mean = average(runs, args.encoder, args.licence)
     write_export(args, mean.config, mean.model, {"average": mean.parts}, Console())
     return 0
 

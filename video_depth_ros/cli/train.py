@@ -41,7 +41,7 @@ worked examples:
         --set lora_rank=512 checkpointing=true precision=bfloat16 optimiser.accumulate=4 \\
               batch.image_share=0.1667 batch.images=8 batch.videos=1 batch.frames=45 \\
               batch.heights=[480] batch.widths=[640] --export mine.safetensors \\
-        --name dvd-mine --licence CC-BY-NC-4.0 --box 480 640 --window 9
+        --name dvd-mine --box 480 640 --window 9
 
   on your own recordings with depth, kept as clips once they are read:
     video_depth train --out runs/mine --init nano.safetensors --stage pixel --cache clips \\
@@ -98,8 +98,16 @@ def add_export_arguments(parser: argparse.ArgumentParser, required: bool = False
         required=required,
         help="write the averaged weights as a folded file",
     )
-    add("--name", default="nano", help="name in the exported file")
-    add("--licence", default="Apache-2.0", help="licence in the exported file")
+    add(
+        "--name",
+        help="name in the exported file (default: that of the weights it started from, else the "
+        "size's)",
+    )
+    add(
+        "--licence",
+        help="licence in the exported file (default: that of the weights it started from; "
+        "Apache-2.0 from random ones)",
+    )
     add("--window", type=int, default=5, help="latents per window in the exported file")
     add("--box", type=int, nargs=2, default=None, help="height width in the exported file")
 
@@ -209,8 +217,8 @@ def write_export(  # type: ignore[no-untyped-def]
     export(
         model,
         args.export,
-        name=args.name,
-        licence=args.licence,
+        name=args.name or model.origin.named(config.size),
+        licence=args.licence or model.origin.licensed(),
         window=args.window,
         box=(int(box[0]), int(box[1])),
         notes={"commit": commit(), **notes},

@@ -36,17 +36,21 @@ class Mean(NamedTuple):
     parts: list[dict[str, Any]]
 
 
-def average(runs: Sequence[tuple[Path, float]], encoder: str = "") -> Mean:
+def average(
+    runs: Sequence[tuple[Path, float]], encoder: str = "", licence: str | None = None
+) -> Mean:
     """The mean of the averaged weights (EMA) of some runs.
 
     Args:
         runs: a run's folder or its ``checkpoint.pt``, and its share, any positive scale.
         encoder: ``image`` or ``video`` makes every run one of this kind first (as ``encoder`` in
             training); empty takes them as they are.
+        licence: what the caller says of the mean; None for that of the runs.
 
     Raises:
         CheckpointError: a run that is missing, damaged or of another model than the first.
-        ConfigError: no run, or runs with encoders of both kinds.
+        ConfigError: no run, runs with encoders of both kinds, or runs from weights under other
+            licences and no ``licence``.
     """
     if not runs:
         raise ConfigError("average: expected at least one run, got none")
@@ -59,6 +63,8 @@ def average(runs: Sequence[tuple[Path, float]], encoder: str = "") -> Mean:
             set_encoder(model, encoder)
         first = Mean(model, config, []) if first is None else first
         _same_kind(first.model, model, path)
+        if licence is None:
+            _same_licence(first.model, model, path)
         for name, tensor in model.state_dict().items():
             part = tensor.double() * (share / total)
             mean[name] = mean[name] + part if name in mean else part
@@ -81,4 +87,13 @@ def _same_kind(first: DepthModel, other: DepthModel, path: Path) -> None:
         raise ConfigError(
             f"average: the encoder of {path} has {'no' if memories[1] else 'a'} memory, that of "
             "the first run differs; choose with --encoder image or --encoder video"
+        )
+
+
+def _same_licence(first: DepthModel, other: DepthModel, path: Path) -> None:
+    licences = [model.origin.licensed() for model in (first, other)]
+    if licences[0] != licences[1]:
+        raise ConfigError(
+            f"average: expected runs from weights under one licence, got {licences[1]} of {path} "
+            f"and {licences[0]} of the first run; say by --licence which holds for the mean"
         )

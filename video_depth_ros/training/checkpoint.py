@@ -15,6 +15,7 @@ from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.files import replacing
 from video_depth_ros.settings import flatten_tree, replace_flat
 from video_depth_ros.training.config import DataConfig, TrainConfig
+from video_depth_ros.training.origin import DVD, Origin
 
 T = TypeVar("T")
 NAME = "checkpoint.pt"
@@ -24,7 +25,8 @@ class Snapshot(NamedTuple):
     """The state of a training run; plain containers and tensors only.
 
     ``data`` is what it is trained on (None where a program made the batches itself) and ``ranks``
-    how many processes train together (0 = not known); older checkpoints have neither.
+    how many processes train together (0 = not known), ``origin`` the name and licence that the
+    weights inherit (both empty for random ones); older checkpoints have none of them.
     """
 
     model: dict[str, Tensor]
@@ -36,6 +38,7 @@ class Snapshot(NamedTuple):
     history: list[dict[str, float]]
     data: dict[str, Any] | None = None
     ranks: int = 0
+    origin: dict[str, str] | None = None
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
@@ -122,6 +125,20 @@ def data_of(snapshot: Snapshot) -> DataConfig | None:
         CheckpointError: settings this version does not know.
     """
     return None if snapshot.data is None else _settings(DataConfig(), snapshot.data)
+
+
+def origin_of(snapshot: Snapshot) -> Origin:
+    """What the weights were first made from.
+
+    A checkpoint that does not say so counts as from random weights, but one of DVD's size as from
+    DVD: nobody trains that from nothing.
+
+    Raises:
+        CheckpointError: settings this version does not know.
+    """
+    if snapshot.origin is not None:
+        return Origin(**snapshot.origin)
+    return DVD if config_of(snapshot).size == "dvd" else Origin()
 
 
 def _settings(defaults: T, stored: dict[str, Any]) -> T:

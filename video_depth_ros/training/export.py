@@ -39,6 +39,7 @@ def folded_model(model: DepthModel, lora_scaling: float = 1.0) -> DepthModel:
     result = DepthModel(model.size, tau=None)
     result.vae.load_state_dict({k: v.detach().cpu() for k, v in model.vae.state_dict().items()})
     result.transformer = folded_transformer(model, lora_scaling)
+    result.origin = model.origin
     return result
 
 

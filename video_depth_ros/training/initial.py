@@ -28,6 +28,7 @@ from video_depth_ros.training.export import folded_model
 from video_depth_ros.training.image_encoder import set_encoder
 from video_depth_ros.training.lora import add_lora, merge_lora
 from video_depth_ros.training.model import DepthModel
+from video_depth_ros.training.origin import DVD, Origin
 from video_depth_ros.training.weights import initialise
 
 # For tests: every kind of layer, a second of work.
@@ -115,6 +116,7 @@ def trained_model(path: Path) -> tuple[DepthModel, TrainConfig, int]:
     model = DepthModel(size, tau, text_dim)
     checkpoint.fill(model, plain, path)
     set_encoder(model, config.encoder)
+    model.origin = checkpoint.origin_of(snapshot)
     return model, config, snapshot.step
 
 
@@ -143,11 +145,14 @@ def _from_weights(config: TrainConfig, path: Path, vae_path: Path | None) -> Dep
         info, vae, transformer = load_folded(path, torch.device("cpu"), torch.float32)
         model = DepthModel(info.size, None)
         model.vae, model.transformer = vae, transformer
+        model.origin = Origin(info.name, info.licence)
         return model.requires_grad_(True)
     size = size_of(config)
     read = read_transformer(source, size.transformer)
     text_dim = read("text_embedding.0.weight").shape[1]
     model = DepthModel(size, config.tau or 0.5, text_dim)
+    # other names may hold DVD merged or Wan itself, and nothing tells which: the stricter licence
+    model.origin = DVD
     names = transformer_shapes(size.transformer, text_dim)
     model.transformer.load_state_dict({name: read(name).float() for name in names})
     read_part = read_vae(source if vae_path is None else open_tensors(vae_path), size.vae)

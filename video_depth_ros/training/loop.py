@@ -245,6 +245,7 @@ class Trainer:
                 history=self.history,
                 data=None if self.data is None else checkpoint.plain(self.data),
                 ranks=self.ranks.count,
+                origin=self.model.origin._asdict(),
             ),
         )
 
@@ -267,6 +268,7 @@ class Trainer:
             if stored is not None and self.data is not None:
                 refuse_other_data(stored, self.data)
         checkpoint.fill(self.model, snapshot.model, path)
+        self.model.origin = checkpoint.origin_of(snapshot)
         self.optimiser.load_state_dict(snapshot.optimiser)
         if self.ema is not None and snapshot.ema:
             self.ema.load(snapshot.ema)

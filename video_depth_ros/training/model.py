@@ -15,6 +15,7 @@ from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.regressors.wan.transformer import FoldedTransformer
 from video_depth_ros.regressors.wan.unfolded import TEXT_DIM, UnfoldedTransformer
 from video_depth_ros.regressors.wan.vae import CausalVae
+from video_depth_ros.training.origin import Origin
 
 SMALL_TEXT_DIM = 16  # width of the zero context when training from scratch: only its bias acts
 
@@ -27,6 +28,9 @@ class DepthModel(nn.Module):
         tau: timestep of DVD's structural anchor, in (0, 1]; None trains the folded network
             directly, which has no timestep at all.
         text_dim: width of the zero context of the unfolded network; 4096 in the public weights.
+
+    Attributes:
+        origin: whose weights these are made from; nobody's where they are random.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class DepthModel(nn.Module):
             )
         self.size = size
         self.tau = tau
+        self.origin = Origin()
         self.vae = CausalVae(size.vae)
         self.transformer: FoldedTransformer | UnfoldedTransformer
         if tau is None:
