@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from video_depth_ros.cli import evaluate
+from video_depth_ros.cli.main import main
 from video_depth_ros.errors import CheckpointError, ConfigError, RecordingError
+from video_depth_ros.evaluation import runner
 from video_depth_ros.evaluation.html import report_html
 from video_depth_ros.evaluation.pictures import Picture, strip
 from video_depth_ros.evaluation.report import Evaluation
@@ -151,6 +153,38 @@ def test_a_damaged_recording_does_not_cost_the_others(tmp_path, weights, capsys)
     args = parse(tmp_path / "scene0002_00", "--weights", weights)
     with pytest.raises(RecordingError, match=r"1\.png"):  # nothing else to show
         args.run(args)
+
+
+@pytest.mark.parametrize(
+    ("stop", "raised"), [(KeyboardInterrupt(), 130), (RuntimeError("a fault"), RuntimeError)]
+)
+def test_what_is_finished_is_kept_when_the_rest_is_not(
+    tmp_path, weights, capsys, monkeypatch, stop, raised
+):
+    turns = iter([result("first", 0.25, 0.5), stop])
+
+    def evaluate_video(*_):
+        turn = next(turns)
+        if isinstance(turn, BaseException):
+            raise turn
+        return turn
+
+    monkeypatch.setattr(runner, "evaluate_video", evaluate_video)
+    out, page = tmp_path / "out.json", tmp_path / "report.html"
+    words = [
+        "evaluate", "--dataset", "simulated", "--videos", "3", "--weights", str(weights),
+        "--json", str(out), "--report", str(page),
+    ]  # fmt: skip
+    if isinstance(raised, int):
+        assert main(words) == raised
+    else:
+        with pytest.raises(raised):
+            main(words)
+    got = json.loads(out.read_text())
+    assert got["incomplete"] is True and got["videos"] == {"first": {"abs_rel": 0.25}}
+    printed = capsys.readouterr().out
+    assert printed.count("incomplete: stopped before") == 2 and "0.2500" in printed
+    assert "incomplete: stopped before" in page.read_text()
 
 
 def test_sparse_and_small_truth_fills_its_picture():

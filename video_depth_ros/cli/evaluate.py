@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,9 @@ from video_depth_ros.evaluation.videos import FORMATS, Video, find_videos, simul
 
 if TYPE_CHECKING:
     from video_depth_ros.config import PipelineConfig
+    from video_depth_ros.evaluation.report import Evaluation
+    from video_depth_ros.evaluation.runner import EvaluationOptions
+    from video_depth_ros.regressors.base import Regressor
 
 _TOPICS = ("image_topic", "camera_info_topic", "depth_topic")
 
@@ -108,15 +111,17 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write the files; 1 if a video or all could not be measured.
 
+    What is finished when Ctrl-C or a fault of the program ends it is printed and written as well,
+    marked as incomplete.
+
     Raises:
         ConfigError: arguments that do not go together.
         RecordingError: a source that cannot be used.
     """
     _check(args)
     # torch and what needs it come only now: --help shall be quick
-    from video_depth_ros.cli.evaluate_tables import methods_table, videos_table
     from video_depth_ros.evaluation.report import Evaluation
-    from video_depth_ros.evaluation.runner import EvaluationOptions, evaluate_video
+    from video_depth_ros.evaluation.runner import EvaluationOptions
     from video_depth_ros.regressors.registry import load
 
     config = _config(args)
@@ -140,6 +145,29 @@ def run(args: argparse.Namespace) -> int:
         **({"metric_points": args.metric_points} if args.metric else {}),
     }
     evaluation = Evaluation(setting)
+    try:
+        _measure(evaluation, itertools.chain([first], videos), regressor, options, failures)
+    except BaseException:
+        evaluation.incomplete = True
+        if evaluation.results:
+            _deliver(evaluation, failures, args, console)
+        raise
+    if not evaluation.results:
+        raise next(iter(failures.values()))
+    _deliver(evaluation, failures, args, console)
+    return 1 if evaluation.failed or not evaluation.mean() else 0
+
+
+def _measure(
+    evaluation: Evaluation,
+    videos: Iterable[Video],
+    regressor: Regressor,
+    options: EvaluationOptions,
+    failures: dict[str, VideoDepthError],
+) -> None:
+    """Measure one video after another; each is in ``evaluation`` when it is done."""
+    from video_depth_ros.evaluation.runner import evaluate_video
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         console=Console(stderr=True),
         transient=True,
     ) as progress:
-        for video in itertools.chain([first], videos):
+        for video in videos:
             task = progress.add_task(video.name, total=2 * video.frame_count)
             advance = partial(progress.advance, task)
             try:
@@ -156,8 +184,18 @@ def run(args: argparse.Namespace) -> int:
             except VideoDepthError as error:  # of this video; the others go on
                 failures[video.name] = error
             progress.remove_task(task)
-    if not evaluation.results:
-        raise next(iter(failures.values()))
+
+
+def _deliver(
+    evaluation: Evaluation,
+    failures: dict[str, VideoDepthError],
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Print the tables, write the files."""
+    from video_depth_ros.cli.evaluate_tables import methods_table, videos_table
+    from video_depth_ros.evaluation.report import INCOMPLETE
+
     evaluation.failed = {name: str(error) for name, error in failures.items()}
     if evaluation.mean():
         console.print(videos_table(evaluation), "", methods_table(evaluation), sep="\n")
@@ -166,6 +204,8 @@ def run(args: argparse.Namespace) -> int:
             "Nothing could be measured: no true depth, and no camera that stands still. "
             "With true poses, --triangulate makes sparse truth."
         )
+        if evaluation.incomplete:  # there is no table to say so
+            console.print(INCOMPLETE)
     for result in evaluation.results:
         for note in result.notes:
             console.print(f"{result.name}: {note}", soft_wrap=True, markup=False)
@@ -179,7 +219,6 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"report: {args.report}", soft_wrap=True)
     for name, reason in evaluation.failed.items():
         console.print(f"not measured: {name}: {reason}", soft_wrap=True, markup=False)
-    return 1 if evaluation.failed or not evaluation.mean() else 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from video_depth_ros.evaluation.report import Evaluation
+from video_depth_ros.evaluation.report import INCOMPLETE, Evaluation
 
 _COLUMNS = {
     "abs_rel": "AbsRel",
@@ -24,7 +24,7 @@ _COLUMNS = {
 def videos_table(evaluation: Evaluation) -> Table:
     """The pipeline's measures of every video and their mean."""
     rows = {result.name: result.metrics for result in evaluation.results}
-    table = _table("video", [*rows.values()], "per video")
+    table = _table("video", [*rows.values()], "per video", evaluation.incomplete)
     for name, row in rows.items():
         _add(table, name, row)
     table.add_section()
@@ -35,22 +35,24 @@ def videos_table(evaluation: Evaluation) -> Table:
 def methods_table(evaluation: Evaluation) -> Table:
     """Means of the pipeline and of every baseline."""
     rows = {"pipeline": evaluation.mean(), **evaluation.baselines()}
-    table = _table("method", [*rows.values()], "mean, with baselines")
+    table = _table("method", [*rows.values()], "mean, with baselines", evaluation.incomplete)
     for name, row in rows.items():
         _add(table, name, row)
     return table
 
 
-def _table(first: str, rows: list[dict[str, float]], title: str) -> Table:
+def _table(first: str, rows: list[dict[str, float]], title: str, incomplete: bool) -> Table:
     table = Table(
         title=title,
         title_justify="left",
         title_style="bold",
+        caption=INCOMPLETE if incomplete else None,
+        caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
         padding=(0, 1, 0, 0),
-        min_width=len(title),
+        min_width=max(len(title), len(INCOMPLETE) if incomplete else 0),
     )
     table.add_column(first, overflow="fold")
     for name in _shown(rows):

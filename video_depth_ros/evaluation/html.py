@@ -9,7 +9,7 @@ from pathlib import Path
 
 from video_depth_ros.evaluation import plots
 from video_depth_ros.evaluation.metrics import HIGHER_IS_BETTER
-from video_depth_ros.evaluation.report import Evaluation
+from video_depth_ros.evaluation.report import INCOMPLETE, Evaluation
 from video_depth_ros.evaluation.runner import PIPELINE, VideoResult
 from video_depth_ros.files import write_text
 
@@ -41,6 +41,7 @@ def report_html(evaluation: Evaluation) -> str:
         f"<title>Video depth evaluation</title><style>{_STYLE}</style></head><body>",
         "<h1>Video depth evaluation</h1>",
         f"<p class='note'>{escape(setting)}</p>",
+        f"<p><b>{INCOMPLETE}</b></p>" if evaluation.incomplete else "",
         f"<h2>Mean over {len(evaluation.results)} videos</h2>",
         _table(rows, best=True),
         "<p class='note'>constant, ramp and quadratic are fitted on the truth itself: upper "

@@ -13,6 +13,8 @@ from video_depth_ros.evaluation.metrics import mean_of_videos
 from video_depth_ros.evaluation.runner import VideoResult
 from video_depth_ros.files import write_text
 
+INCOMPLETE = "incomplete: stopped before all videos had been measured"
+
 
 @dataclass
 class Evaluation:
@@ -22,11 +24,13 @@ class Evaluation:
         setting: what was evaluated and how (regressor, protocol, ...), plain values.
         results: one per video, in order.
         failed: videos that could not be measured, and why.
+        incomplete: stopped before every video had its turn.
     """
 
     setting: dict[str, Any]
     results: list[VideoResult] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    incomplete: bool = False
 
     def mean(self) -> dict[str, float]:
         """Mean of the pipeline's measures over videos."""
@@ -45,7 +49,8 @@ class Evaluation:
 
         ``mean``: metric name to value. ``videos``, ``baselines``, ``baseline_videos``: by name.
         ``details``: per video, numbers that are no measures of quality, and ``notes``.
-        ``failed``: videos that could not be measured, by name, with the reason.
+        ``failed``: videos that could not be measured, by name, with the reason. ``incomplete``:
+        whether it was stopped before every video had its turn.
         """
         return {
             "version": __version__,
@@ -63,6 +68,7 @@ class Evaluation:
                 for result in self.results
             },
             "failed": self.failed,
+            "incomplete": self.incomplete,
         }
 
     def write_json(self, path: Path) -> None:
