@@ -187,6 +187,22 @@ def test_what_is_finished_is_kept_when_the_rest_is_not(
     assert "incomplete: stopped before" in page.read_text()
 
 
+def test_recordings_of_one_name_that_fail_are_told_apart(tmp_path, weights, capsys, monkeypatch):
+    for root, whole in (("a", False), ("b", True), ("c", False)):
+        scannet(tmp_path / root, "scene")
+        for file in (tmp_path / root / "scene" / "color").iterdir():
+            if not whole:  # cannot be opened
+                file.unlink()
+    monkeypatch.setattr(runner, "evaluate_video", lambda video, *_: result(video.name, 0.25, 0.5))
+    out = tmp_path / "out.json"
+    args = parse(*(tmp_path / r for r in "abc"), "--weights", weights, "--json", out)
+    assert args.run(args) == 1
+    got = json.loads(out.read_text())
+    assert list(got["videos"]) == ["scene (2)"] and got["incomplete"] is False
+    assert sorted(got["failed"]) == ["scene", "scene (3)"]
+    assert "incomplete" not in capsys.readouterr().out
+
+
 def test_sparse_and_small_truth_fills_its_picture():
     rgb, truth = np.zeros((96, 128, 3), np.uint8), np.full((96, 128), 2.0, np.float32)
     picture = cv2.imdecode(

@@ -130,7 +130,12 @@ def run(args: argparse.Namespace) -> int:
     )
     console = Console()
     failures: dict[str, VideoDepthError] = {}
-    videos = itertools.islice(_named_apart(_videos(args, failures.__setitem__)), args.videos)
+    names = _Names()
+
+    def failed(name: str, error: VideoDepthError) -> None:
+        failures[names.apart(name)] = error
+
+    videos = itertools.islice(_videos(args, names, failed), args.videos)
     first = next(videos, None)  # a wrong path shall fail before weights are loaded
     if first is None:
         raise next(iter(failures.values()), RecordingError("no videos"))
@@ -258,6 +263,13 @@ def _config(args: argparse.Namespace) -> PipelineConfig:
 
 
 def _videos(
+    args: argparse.Namespace, names: _Names, failed: Callable[[str, VideoDepthError], None]
+) -> Iterator[Video]:
+    for video in _found(args, failed):
+        yield replace(video, name=names.apart(video.name))
+
+
+def _found(
     args: argparse.Namespace, failed: Callable[[str, VideoDepthError], None]
 ) -> Iterator[Video]:
     if args.dataset:
@@ -283,12 +295,18 @@ def _videos(
             failed(str(source), error)
 
 
-def _named_apart(videos: Iterator[Video]) -> Iterator[Video]:
-    """Two folders of one name are two rows."""
-    seen: dict[str, int] = {}
-    for video in videos:
-        seen[video.name] = count = seen.get(video.name, 0) + 1
-        yield video if count == 1 else replace(video, name=f"{video.name} ({count})")
+class _Names:
+    """Names given out; two folders of one name are two rows, measured or not."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def apart(self, name: str) -> str:
+        """The name, numbered where it was given before."""
+        numbered = (f"{name} ({count})" for count in itertools.count(2))
+        own = next(n for n in itertools.chain([name], numbered) if n not in self._given)
+        self._given.add(own)
+        return own
 
 
 def _triangulated(video: Video) -> Video:
