@@ -13,6 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
+from video_depth_ros.errors import ConfigError
 from video_depth_ros.ros.conversions import stamp_of
 from video_depth_ros.ros.handover import Counters, Handover
 
@@ -30,6 +31,9 @@ _MEASUREMENTS = {
 }
 
 
+_COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
+
+
 def sibling(topic: str, name: str) -> str:
     """The topic ``name`` beside ``topic``: /camera/camera_info beside /camera/image_raw."""
     return f"{topic.rsplit('/', 1)[0]}/{name}"
@@ -39,18 +43,41 @@ def input_topics(node: Node) -> dict[str, str]:
     """Full names of all inputs after remapping.
 
     ``image/compressed`` and ``camera_info`` follow the image topic unless they are remapped
-    themselves: <image>/compressed, and camera_info beside the image.
+    themselves: <image>/compressed, and camera_info beside the image. An image topic that is itself
+    a compressed one is taken for ``image/compressed``, and the raw topic it is named after for
+    ``image``.
     """
     prefix = node.get_namespace().rstrip("/")
     topics = {
         name: node.resolve_topic_name(name)
         for name in ("image", "image/compressed", *_MEASUREMENTS)
     }
-    if topics["image/compressed"] == f"{prefix}/image/compressed":
+    if topics["image"].endswith(_COMPRESSED):
+        topics["image/compressed"] = topics["image"]
+        topics["image"] = topics["image"].removesuffix(_COMPRESSED)
+    elif topics["image/compressed"] == f"{prefix}/image/compressed":
         topics["image/compressed"] = f"{topics['image']}/compressed"
     if topics["camera_info"] == f"{prefix}/camera_info":
         topics["camera_info"] = sibling(topics["image"], "camera_info")
     return topics
+
+
+def transport_of(node: Node, wanted: str) -> str:
+    """The transport to use, out of auto, raw and compressed: compressed for an image topic that is
+    a compressed one, else the one that is ``wanted``.
+
+    Raises:
+        ConfigError: raw is wanted of a compressed topic.
+    """
+    named = node.resolve_topic_name("image")
+    if not named.endswith(_COMPRESSED):
+        return wanted
+    if wanted == "raw":
+        raise ConfigError(
+            f"input.transport is raw, but {named} is a compressed image topic; remap image to "
+            f"{named.removesuffix(_COMPRESSED)}, or set input.transport to auto"
+        )
+    return "compressed"
 
 
 class Inputs:
