@@ -54,6 +54,7 @@ class Listeners:
     def __init__(self) -> None:
         self.stamps: list[int] = []
         self.came = threading.Condition()
+        self.fault: Exception | None = None
 
     def wanted(self) -> bool:
         return True
@@ -62,6 +63,8 @@ class Listeners:
         return False
 
     def publish(self, estimate: Any, frame_id: str, config: Any) -> None:
+        if self.fault is not None:
+            raise self.fault
         with self.came:
             self.stamps.append(estimate.stamp_ns)
             self.came.notify()
@@ -101,6 +104,7 @@ class Bench:
         self.counters = Counters()
         self.fatal: list[tuple[str, bool]] = []
         self.ended = threading.Event()
+        self.alive = True
         config = replace_flat(DepthNodeConfig(), {"stream.latency": "frame"})
         pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         self.worker = Worker(
@@ -112,6 +116,7 @@ class Bench:
             self.log,
             lambda: config,
             self.fail,
+            lambda: self.alive,
         )
         self.worker.open()
         self.stamp_ns = 0
@@ -185,3 +190,14 @@ def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
     assert bench.worker.status.report.resets == resets
     said = [line for line in bench.log.lines if f"{kind} dropped (internal)" in line]
     assert len(said) == 1 and "Traceback" in said[0] and "camera_from" in said[0]
+
+
+def test_what_fails_after_ros_has_ended_is_no_fault(bench: Bench) -> None:
+    bench.outputs.wait_for(bench.send())
+    bench.outputs.fault = RuntimeError("publisher's context is invalid")
+    bench.alive = False
+    bench.send()
+    bench.worker._thread.join(30.0)
+    assert not bench.worker._thread.is_alive()
+    said = [line for line in bench.log.lines if "lost" in line]
+    assert not said and not bench.fatal and not bench.count("dropped.internal")

@@ -191,6 +191,7 @@ class DepthNode(LifecycleNode):
             self.get_logger(),
             lambda: self._settings.config,
             self._fail,
+            self.context.ok,
         )
         self._inputs = Inputs(self, self._worker.handover, self._counters, transport)
         camera.rectified = _rectified(config.input.rectified, self._inputs.topics["image"])

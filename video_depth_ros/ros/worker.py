@@ -83,6 +83,8 @@ class Worker:
         config: a function that gives the current configuration; asked between frames.
         on_fatal: called from the worker with the reason when the network cannot go on; ``True``
             when the device is lost and only a new process helps.
+        alive: whether ROS still runs. A signal ends it at once, while the worker is at work: what
+            fails then is no fault, and the worker ends without a word.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Worker:
         logger: Any,
         config: Callable[[], DepthNodeConfig],
         on_fatal: Callable[[str, bool], None],
+        alive: Callable[[], bool],
     ) -> None:
         self._pipeline = pipeline
         self._outputs = outputs
@@ -104,6 +107,7 @@ class Worker:
         self._logger = logger
         self._config = config
         self._on_fatal = on_fatal
+        self._alive = alive
         self._applied: DepthNodeConfig | None = None
         self._throttle = Throttle()
         self._warned: set[str] = set()
@@ -162,6 +166,8 @@ class Worker:
                 self._work(batch)
                 self._update_status()
             except Exception as error:
+                if not self._alive():
+                    return
                 self._failed("internal", error)
                 with contextlib.suppress(Exception):
                     self._pipeline.reset("internal error")
