@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 import rclpy
@@ -12,7 +12,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.ros.inputs import input_topics, transport_of
+from video_depth_ros.node_config import SUBSCRIBED
+from video_depth_ros.ros.handover import Counters, Handover
+from video_depth_ros.ros.inputs import Inputs, input_topics, transport_of
 
 
 @contextlib.contextmanager
@@ -33,6 +35,12 @@ def node_with(domain: int, *arguments: str) -> Iterator[Node]:
         rclpy.try_shutdown(context=context)
 
 
+def inputs_of(node: Node, sources: Collection[str] = SUBSCRIBED) -> Inputs:
+    """What the node makes when it is configured."""
+    counters = Counters()
+    return Inputs(node, Handover(counters), counters, "auto", sources)
+
+
 @pytest.mark.parametrize("image", ["/camera/image_raw", "/camera/image_raw/compressed"])
 def test_an_image_topic_may_be_named_raw_or_compressed(ros_environment: int, image: str) -> None:
     with node_with(ros_environment, "-r", f"image:={image}") as node:
@@ -46,3 +54,22 @@ def test_an_image_topic_may_be_named_raw_or_compressed(ros_environment: int, ima
             assert [transport_of(node, t) for t in ("auto", "compressed")] == ["compressed"] * 2
             with pytest.raises(ConfigError, match="remap image to /camera/image_raw,"):
                 transport_of(node, "raw")
+
+
+@pytest.mark.parametrize(
+    ("sources", "left_out"),
+    [
+        (SUBSCRIBED, set()),
+        (("lidar", "odometry"), {"/sparse_depth", "/imu"}),
+        (("imu",), {"/points", "/sparse_depth"}),
+        (("sparse_depth", "range"), {"/points", "/imu"}),
+    ],
+)
+def test_a_source_that_is_switched_off_is_not_subscribed(
+    ros_environment: int, sources: tuple[str, ...], left_out: set[str]
+) -> None:
+    ours = {"/image", "/camera_info", "/points", "/sparse_depth", "/odom", "/imu"}
+    with node_with(ros_environment) as node:
+        inputs_of(node, sources)
+        heard = {subscription.topic_name for subscription in node.subscriptions}
+        assert heard & ours == ours - left_out

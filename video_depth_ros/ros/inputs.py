@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from nav_msgs.msg import Odometry
@@ -31,6 +32,8 @@ _MEASUREMENTS = {
 }
 
 
+# the source of the metric scale that alone needs the topic; odometry also moves a LiDAR's points
+_NEEDED_BY = {"points": "lidar", "sparse_depth": "sparse_depth", "imu": "imu"}
 _COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
@@ -84,9 +87,23 @@ class Inputs:
     """Subscriptions, made when the node is configured.
 
     Best effort: such a subscriber hears every publisher, reliable or not (REP-2003).
+
+    Args:
+        node: on which they are made.
+        handover: takes the messages.
+        counters: arrivals are counted here.
+        transport: of the images, see :func:`transport_of`.
+        sources: ``scale.sources``; topics of those left out are not subscribed.
     """
 
-    def __init__(self, node: Node, handover: Handover, counters: Counters, transport: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        handover: Handover,
+        counters: Counters,
+        transport: str,
+        sources: Collection[str],
+    ) -> None:
         self._node = node
         self._handover = handover
         self._counters = counters
@@ -97,6 +114,7 @@ class Inputs:
         self._subscriptions = [
             self._subscribe(kind, self.topics[name], depth, self._receiver(name))
             for name, (kind, depth) in _MEASUREMENTS.items()
+            if name not in _NEEDED_BY or _NEEDED_BY[name] in sources
         ]
         self.image_topic = ""
         self._image: Subscription | None = None

@@ -193,7 +193,9 @@ class DepthNode(LifecycleNode):
             self._fail,
             self.context.ok,
         )
-        self._inputs = Inputs(self, self._worker.handover, self._counters, transport)
+        self._inputs = Inputs(
+            self, self._worker.handover, self._counters, transport, config.scale.sources
+        )
         camera.rectified = _rectified(config.input.rectified, self._inputs.topics["image"])
         self._built = config
         self.destroy_timer(self._timer)
