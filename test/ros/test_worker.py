@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sensor_msgs.msg import Imu
+from sensor_msgs.msg import Image, Imu
 from std_msgs.msg import Header
 
 from video_depth_ros.bags.camera_source import CameraSource
@@ -38,6 +38,9 @@ OTHERS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
     RegressorError("non-finite disparity"),
 ]
+
+
+HERE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # a pose: at the camera
 
 
 class Log:
@@ -99,18 +102,17 @@ class Network(BrightnessRegressor):
 class Bench:
     """A worker, and everything it speaks to."""
 
-    def __init__(self) -> None:
+    def __init__(self, extrinsics: ExtrinsicsConfig | None = None) -> None:
         self.network, self.outputs, self.log = Network(), Listeners(), Log()
         self.counters = Counters()
         self.fatal: list[tuple[str, bool]] = []
         self.ended = threading.Event()
         self.alive = True
         config = replace_flat(DepthNodeConfig(), {"stream.latency": "frame"})
-        pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         self.worker = Worker(
             DepthPipeline(config, self.network),
             self.outputs,  # type: ignore[arg-type]
-            Transforms(ExtrinsicsConfig(points=pose, imu=pose), None),
+            Transforms(extrinsics or ExtrinsicsConfig(points=HERE, imu=HERE), None),
             CameraSource(),
             self.counters,
             self.log,
@@ -180,9 +182,7 @@ def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
     bench.outputs.wait_for(bench.send())
     resets = bench.worker.status.report.resets
     monkeypatch.setattr(bench.worker._measurements._transforms, "camera_from", broken)
-    pixel = np.zeros((1, 1, 3))
-    cloud = conversions.cloud_message(Header(), pixel, pixel.astype(np.uint8))
-    message = cloud if kind == "points" else Imu()
+    message = cloud() if kind == "points" else Imu()
     for _ in range(5):
         bench.outputs.wait_for(bench.send((kind, message)))
     assert bench.count(f"dropped.{kind}_internal") == 5
@@ -201,3 +201,27 @@ def test_what_fails_after_ros_has_ended_is_no_fault(bench: Bench) -> None:
     assert not bench.worker._thread.is_alive()
     said = [line for line in bench.log.lines if "lost" in line]
     assert not said and not bench.fatal and not bench.count("dropped.internal")
+
+
+def test_what_comes_before_the_first_image_is_no_fault() -> None:
+    bench = Bench(ExtrinsicsConfig(imu=HERE))  # the LiDAR's place would come from TF
+    try:
+        for kind, message in [("points", cloud()), ("imu", Imu()), ("sparse_depth", Image())]:
+            bench.worker.handover.offer(kind, message)
+        gone = threading.Event()
+        bench.worker.handover.command(gone.set)  # the measurements go along
+        assert gone.wait(30.0)
+        bench.outputs.wait_for(bench.send())
+        assert bench.count("no_image_yet") == 2
+        bench.outputs.wait_for(bench.send(("points", cloud())))
+        assert bench.count("dropped.points_transform") == 1  # now it is one
+        said = [line for line in bench.log.lines if "dropped" in line]
+        assert len(said) == 1 and "to 'camera'" in said[0]
+    finally:
+        assert bench.worker.stop(30.0)
+
+
+def cloud() -> Any:
+    """One point."""
+    pixel = np.zeros((1, 1, 3))
+    return conversions.cloud_message(Header(frame_id="lidar"), pixel, pixel.astype(np.uint8))

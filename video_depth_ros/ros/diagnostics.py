@@ -140,6 +140,7 @@ class Diagnostics:
             "inactive": now.counts.get("inactive", 0),
             "unsubscribed": now.counts.get("unsubscribed", 0),
             "discarded": now.counts.get("discarded", 0),
+            "no_image_yet": now.counts.get("no_image_yet", 0),
         }
         return self._status("input", now, level, text, values)
 

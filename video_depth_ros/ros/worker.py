@@ -111,7 +111,7 @@ class Worker:
         self._applied: DepthNodeConfig | None = None
         self._throttle = Throttle()
         self._warned: set[str] = set()
-        self._frame_id = ""
+        self._frame_id: str | None = None  # of the images; None before the first
         self._newest_ns = 0
         self._newest_at = 0.0
         self._arrivals: dict[int, float] = {}
@@ -216,7 +216,8 @@ class Worker:
         """Take one measurement. Whatever is wrong with it, or with how we read it, costs this
         measurement alone: image, stream and node go on without it."""
         try:
-            self._measurements.give(kind, message, self._frame_id)
+            if not self._measurements.give(kind, message, self._frame_id):
+                self._counters.add("no_image_yet")
         except InputError as error:
             self._drop(kind, error)
         except Exception as error:
@@ -305,7 +306,7 @@ class Worker:
             self._pipeline.restart(f"nobody subscribed for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
-        self._outputs.publish(estimate, self._frame_id, config.output)
+        self._outputs.publish(estimate, self._frame_id or "", config.output)
         self._counters.add("estimates")
         if estimate.depth is None and self._outputs.metric_wanted():
             self._counters.add("unscaled")
