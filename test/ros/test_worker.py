@@ -24,6 +24,7 @@ from video_depth_ros.ros.handover import Counters
 from video_depth_ros.ros.worker import Worker, is_out_of_memory
 from video_depth_ros.settings import replace_flat
 
+from .robot import CAMERA
 from .third_party.video_depth_brightness import BrightnessRegressor, BrightnessSession
 
 OUT_OF_MEMORY = [
@@ -225,3 +226,15 @@ def cloud() -> Any:
     """One point."""
     pixel = np.zeros((1, 1, 3))
     return conversions.cloud_message(Header(frame_id="lidar"), pixel, pixel.astype(np.uint8))
+
+
+def test_sparse_depth_of_another_camera_is_refused_by_name(bench: Bench) -> None:
+    depth = np.full((48, 64), 2.0, np.float32)
+    infos = conversions.camera_info_message(Header(frame_id="camera"), CAMERA)
+    for frame in ("depth_camera", "camera", ""):
+        message = conversions.depth_message(Header(frame_id=frame), depth, "32FC1")
+        bench.outputs.wait_for(bench.send(("camera_info", infos), ("sparse_depth", message)))
+    dropped = {k: n for k, n in bench.counters.snapshot().items() if k.startswith("dropped.")}
+    assert dropped == {"dropped.sparse_depth_frame": 1}
+    said = [line for line in bench.log.lines if "sparse_depth dropped" in line]
+    assert "'depth_camera', the images have 'camera'" in said[0] and "registered" in said[0]

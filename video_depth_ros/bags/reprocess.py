@@ -18,7 +18,7 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.contents import cloud_of, depth_of, rgb_of
+from video_depth_ros.bags.contents import cloud_of, registered_depth_of, rgb_of
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
@@ -243,7 +243,7 @@ class _Run:
         self._pipeline.add_odometry(m.pose_of(message), stamp_ns, T)
 
     def _sparse_depth(self, message: Any) -> None:
-        depth = depth_of(message)
+        depth = registered_depth_of(message, self._frame_id)
         camera = self._camera.model_at(depth.shape[0], depth.shape[1], "sparse depth images")
         if camera is None:
             raise InputError("camera_info", "sparse depth needs camera_info; the bag has none")

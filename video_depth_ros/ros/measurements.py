@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.bags.camera_source import CameraSource
+from video_depth_ros.bags.contents import registered_depth_of
 from video_depth_ros.bags.messages import pose_of, vector_of
 from video_depth_ros.errors import InputError
 from video_depth_ros.mounting import Transforms
@@ -59,7 +60,7 @@ class Measurements:
             T = mounting("points", message.header.frame_id)
             self._pipeline.add_points(cloud.points, stamp_ns, T, cloud.offset_s)
         elif kind == "sparse_depth":
-            depth = conversions.depth_of(message)
+            depth = registered_depth_of(message, camera_frame)
             camera = self._camera.model_at(depth.shape[0], depth.shape[1], "sparse depth images")
             if camera is None:
                 raise InputError("camera_info", "sparse depth needs camera_info; none has come")
