@@ -384,6 +384,23 @@ def test_bad_options_are_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("part", "kind"), [("image", m.IMAGE), ("points", m.POINT_CLOUD)])
+def test_a_named_topic_without_messages_is_one_clear_line(
+    robot_bag, tmp_path, video_depth, capsys, part, kind
+):
+    path = tmp_path / "in.mcap"
+    with Recording(robot_bag) as recording, BagWriter(path) as bag:
+        bag.add_topic("/silent", kind)
+        bag.add_topic("/camera/image_raw", m.IMAGE)
+        for received in recording.messages(["/camera/image_raw"]):
+            bag.write_raw(received.topic, received.time_ns, received.data)
+    out = tmp_path / "out.mcap"
+    assert video_depth(["reprocess", str(path), str(out), f"--{part}-topic", "/silent"]) == 2
+    printed = capsys.readouterr()
+    assert "/silent holds no message; topics that fit: " in printed.err
+    assert printed.err.strip().count("\n") == 0 and not out.exists()
+
+
 def test_input_and_earlier_outputs_are_protected(robot_bag, done, tmp_path):
     with pytest.raises(RecordingError, match="is the input itself"):
         reprocess(robot_bag, robot_bag, CONFIG, laboratory(), overwrite=True)
