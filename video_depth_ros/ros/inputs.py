@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
@@ -23,6 +23,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+QOS_OVERRIDES = "qos_overrides."  # parameters of ROS, not of this package
+
 _MEASUREMENTS = {
     "camera_info": (CameraInfo, 5),
     "points": (PointCloud2, 5),
@@ -34,6 +36,9 @@ _MEASUREMENTS = {
 
 # the source of the metric scale that alone needs the topic; odometry also moves a LiDAR's points
 _NEEDED_BY = {"points": "lidar", "sparse_depth": "sparse_depth", "imu": "imu"}
+# policies that qos_overrides can set; drivers that send camera_info once latch it
+_OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
+_OVERRIDABLE_OF_CAMERA_INFO = (*_OVERRIDABLE, QoSPolicyKind.DURABILITY)
 _COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
@@ -81,6 +86,28 @@ def transport_of(node: Node, wanted: str) -> str:
             f"{named.removesuffix(_COMPRESSED)}, or set input.transport to auto"
         )
     return "compressed"
+
+
+def check_qos_names(node: Node, names: Iterable[str]) -> None:
+    """Refuse parameters ``qos_overrides.<topic>.<subscription or publisher>.<policy>`` that set a
+    policy which is not read here: ROS would pass over them without a word.
+
+    Raises:
+        ConfigError: naming the parameter and what may be set.
+    """
+    info = input_topics(node)["camera_info"]
+    for name in names:
+        rest, _, policy = name.removeprefix(QOS_OVERRIDES).rpartition(".")
+        topic, _, entity = rest.rpartition(".")
+        known = [kind.name.lower() for kind in _OVERRIDABLE]
+        if topic == info and entity == "subscription":
+            known = [kind.name.lower() for kind in _OVERRIDABLE_OF_CAMERA_INFO]
+        if policy not in known or entity not in ("subscription", "publisher"):
+            raise ConfigError(
+                f"parameter {name}: expected {QOS_OVERRIDES}<full topic name>.subscription or "
+                f".publisher, and of that {', '.join(known)}; durability only of the subscription "
+                f"to camera_info, here {info}"
+            )
 
 
 class Inputs:
@@ -158,13 +185,14 @@ class Inputs:
                 f"override it with qos_overrides.{topic}.subscription.*"
             )
 
+        policies = _OVERRIDABLE_OF_CAMERA_INFO if kind is CameraInfo else _OVERRIDABLE
         return self._node.create_subscription(
             kind,
             topic,
             callback,
             QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QoSOverridingOptions(policies),
         )
 
     def _on_image(self, message: Any) -> None:

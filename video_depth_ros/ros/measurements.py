@@ -15,7 +15,6 @@ from video_depth_ros.mounting import Transforms
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.ros import conversions
 
-
 # parameter extrinsics.* that places the input without TF
 _PLACED_BY = {"points": "points", "odom": "base", "imu": "imu"}
 
