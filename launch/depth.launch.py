@@ -49,7 +49,7 @@ class Argument(NamedTuple):
 
 # What one is likely to change, and nothing else; everything else stands in params_file.
 ARGUMENTS = (
-    Argument("image", "image", "Topic of the images; image/compressed follows it."),
+    Argument("image", "image", "Topic of the images, raw or .../compressed."),
     Argument("camera_info", "camera_info", "Topic of camera_info; default: beside the images."),
     Argument("points", "points", "Topic of a LiDAR's PointCloud2, for metric scale."),
     Argument("sparse_depth", "sparse_depth", "Topic of a sparse depth image, for metric scale."),

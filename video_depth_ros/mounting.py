@@ -67,6 +67,10 @@ class Transforms:
         }
         self._tf = tf
 
+    def is_given(self, sensor: str) -> bool:
+        """Whether the pose of ``points``, ``imu`` or ``base`` is a parameter."""
+        return self._given[sensor] is not None
+
     def camera_from(self, sensor: str, camera: str, frame: str, stamp_ns: int) -> np.ndarray:
         """T_camera_sensor, float64 [4, 4].
 

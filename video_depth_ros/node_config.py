@@ -29,7 +29,7 @@ class InputConfig:
     transport: str = parameter(
         "auto",
         "Image topic: raw (image), compressed (image/compressed), or auto: compressed when only "
-        "that one has a publisher.",
+        "that one has a publisher, or when image is remapped to a topic that ends in /compressed.",
         choices=("auto", "raw", "compressed"),
     )
     rectified: str = parameter(

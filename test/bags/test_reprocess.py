@@ -204,6 +204,26 @@ def test_bad_measurements_are_counted_and_the_rest_goes_on(tmp_path):
     assert (summary.images, summary.estimates) == (10, 8)
 
 
+@pytest.mark.parametrize("frame", ["depth_camera", "camera_optical_frame", ""])
+def test_sparse_depth_must_be_registered_to_the_images(robot_bag, tmp_path, frame):
+    path = tmp_path / "in.mcap"
+    with Recording(robot_bag) as recording, BagWriter(path) as bag:
+        for topic in ("/camera/image_raw", "/camera/camera_info"):
+            bag.add_topic(topic, recording.topics[topic].kind)
+        bag.add_topic("/sparse", m.IMAGE)
+        for received in recording.messages(["/camera/image_raw", "/camera/camera_info"]):
+            bag.write_raw(received.topic, received.time_ns, received.data)
+            if received.topic == "/camera/image_raw":
+                stamp_ns = m.stamp_of(recording.decode(received))
+                depth = np.full((CAMERA.height, CAMERA.width), 4.0, np.float32)
+                bag.write("/sparse", received.time_ns, m.image(stamp_ns, frame, depth))
+    config = apply_overrides(DepthNodeConfig(), ["scale.sources=[sparse_depth]"])
+    choice = TopicChoice(sparse_depth="/sparse")
+    summary = reprocess(path, tmp_path / "out.mcap", config, laboratory(), topics=choice)
+    refused = {"sparse_depth_frame": 9} if frame == "depth_camera" else {}
+    assert summary.dropped == refused
+
+
 def test_nothing_is_left_when_the_network_fails(robot_bag, tmp_path):
     class Failing(LaboratoryRegressor):
         def open(self, height, width):
@@ -362,6 +382,23 @@ def test_bad_options_are_one_clear_line(
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.strip().count("\n") == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("part", "kind"), [("image", m.IMAGE), ("points", m.POINT_CLOUD)])
+def test_a_named_topic_without_messages_is_one_clear_line(
+    robot_bag, tmp_path, video_depth, capsys, part, kind
+):
+    path = tmp_path / "in.mcap"
+    with Recording(robot_bag) as recording, BagWriter(path) as bag:
+        bag.add_topic("/silent", kind)
+        bag.add_topic("/camera/image_raw", m.IMAGE)
+        for received in recording.messages(["/camera/image_raw"]):
+            bag.write_raw(received.topic, received.time_ns, received.data)
+    out = tmp_path / "out.mcap"
+    assert video_depth(["reprocess", str(path), str(out), f"--{part}-topic", "/silent"]) == 2
+    printed = capsys.readouterr()
+    assert "/silent holds no message; topics that fit: " in printed.err
+    assert printed.err.strip().count("\n") == 0 and not out.exists()
 
 
 def test_input_and_earlier_outputs_are_protected(robot_bag, done, tmp_path):

@@ -78,6 +78,17 @@ def test_command_line_works_without_ros():
         assert command in result.stdout
 
 
+def test_the_simulation_says_what_it_lacks(tmp_path):
+    """numba comes by pip and is needed by the simulation alone."""
+    result = run_blocked(
+        "sys.modules['numba'] = None\n"
+        "from video_depth_ros.cli.main import main\n"
+        f"sys.exit(main(['simulate', {str(tmp_path / 'out.mcap')!r}]))\n"
+    )
+    assert result.returncode == 2, result.stderr
+    assert "pip install numba" in result.stderr and "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
     "source",
     [p for p in PACKAGE.rglob("*.py") if "ros" not in p.relative_to(PACKAGE).parts[:1]],

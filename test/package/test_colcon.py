@@ -138,3 +138,23 @@ def test_manifest_names_what_the_node_imports():
         for element in ElementTree.parse(ROOT / "package.xml").getroot().iter("exec_depend")
     }
     assert (imported & ros) - ours <= declared
+
+
+def test_what_rosdep_does_not_install_pip_does():
+    """Every requirement of setup.py is a rosdep key of package.xml or on README's pip line."""
+    import re
+
+    setup = (ROOT / "setup.py").read_text()
+    block = re.search(r"REQUIRES = \[(.*?)\]", setup, re.DOTALL)
+    pip = re.search(r"pip install (torch [^#]*)", (ROOT / "README.md").read_text())
+    assert block is not None and pip is not None
+    required = {re.split("[>=]", name)[0] for name in re.findall(r'"(.*?)"', block[1])}
+    keys = set(re.findall(r"<exec_depend>python3-(.*?)</exec_depend>", _manifest()))
+    by_rosdep = {"opencv-python-headless" if k == "opencv" else k for k in keys}
+    by_rosdep = {"PyYAML" if k == "yaml" else k for k in by_rosdep}
+    by_pip = set(pip[1].split())
+    assert required == by_rosdep | by_pip and not by_rosdep & by_pip
+
+
+def _manifest() -> str:
+    return (ROOT / "package.xml").read_text()

@@ -71,5 +71,10 @@ def test_foxglove_shows_topics_that_exist_and_every_panel_has_a_place() -> None:
 
 def test_nav2_listens_to_our_cloud() -> None:
     config = yaml.safe_load((ROOT / "config" / "nav2_voxel.yaml").read_text())
-    layer = config["local_costmap"]["local_costmap"]["ros__parameters"]["voxel_layer"]
-    assert layer["depth"]["topic"].lstrip("/") in OUTPUTS
+    costmap = config["local_costmap"]["local_costmap"]["ros__parameters"]
+    assert set(costmap["plugins"]) <= set(costmap)
+    cloud = costmap["voxel_layer"]["depth"]
+    assert cloud["topic"].lstrip("/") in OUTPUTS
+    # the cloud is silent without a scale, which odometry and IMU find only while the robot moves
+    assert cloud["expected_update_rate"] == 0.0
+    assert costmap["obstacle_layer"]["scan"]["expected_update_rate"] > 0.0  # the LiDAR guards

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -257,9 +260,13 @@ def test_an_unknown_parameter_ends_the_start_with_the_nearest_names(robot: Robot
 
 def test_an_interrupt_in_the_middle_of_the_stream_ends_the_process_cleanly(robot: Robot) -> None:
     robot.listen("depth/disparity")
-    node = robot.start()
+    node = robot.start(stream__latency="frame")
     robot.activate(node)
     robot.drive(6)
-    robot.image.publish(robot.frame())
+    node.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 30.0
+    while node.process.poll() is None and time.monotonic() < deadline:
+        robot.image.publish(robot.frame())  # what is being computed finds ROS gone
     assert node.close() == 0
+    assert "a frame was lost" not in node.final_output
     assert "Traceback" not in node.final_output

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sensor_msgs.msg import Imu
+from sensor_msgs.msg import Image, Imu
 from std_msgs.msg import Header
 
 from video_depth_ros.bags.camera_source import CameraSource
@@ -24,6 +24,7 @@ from video_depth_ros.ros.handover import Counters
 from video_depth_ros.ros.worker import Worker, is_out_of_memory
 from video_depth_ros.settings import replace_flat
 
+from .robot import CAMERA
 from .third_party.video_depth_brightness import BrightnessRegressor, BrightnessSession
 
 OUT_OF_MEMORY = [
@@ -40,6 +41,9 @@ OTHERS = [
 ]
 
 
+HERE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # a pose: at the camera
+
+
 class Log:
     """Everything that is logged."""
 
@@ -54,6 +58,7 @@ class Listeners:
     def __init__(self) -> None:
         self.stamps: list[int] = []
         self.came = threading.Condition()
+        self.fault: Exception | None = None
 
     def wanted(self) -> bool:
         return True
@@ -62,6 +67,8 @@ class Listeners:
         return False
 
     def publish(self, estimate: Any, frame_id: str, config: Any) -> None:
+        if self.fault is not None:
+            raise self.fault
         with self.came:
             self.stamps.append(estimate.stamp_ns)
             self.came.notify()
@@ -96,22 +103,23 @@ class Network(BrightnessRegressor):
 class Bench:
     """A worker, and everything it speaks to."""
 
-    def __init__(self) -> None:
+    def __init__(self, extrinsics: ExtrinsicsConfig | None = None) -> None:
         self.network, self.outputs, self.log = Network(), Listeners(), Log()
         self.counters = Counters()
         self.fatal: list[tuple[str, bool]] = []
         self.ended = threading.Event()
+        self.alive = True
         config = replace_flat(DepthNodeConfig(), {"stream.latency": "frame"})
-        pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         self.worker = Worker(
             DepthPipeline(config, self.network),
             self.outputs,  # type: ignore[arg-type]
-            Transforms(ExtrinsicsConfig(points=pose, imu=pose), None),
+            Transforms(extrinsics or ExtrinsicsConfig(points=HERE, imu=HERE), None),
             CameraSource(),
             self.counters,
             self.log,
             lambda: config,
             self.fail,
+            lambda: self.alive,
         )
         self.worker.open()
         self.stamp_ns = 0
@@ -175,9 +183,7 @@ def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
     bench.outputs.wait_for(bench.send())
     resets = bench.worker.status.report.resets
     monkeypatch.setattr(bench.worker._measurements._transforms, "camera_from", broken)
-    pixel = np.zeros((1, 1, 3))
-    cloud = conversions.cloud_message(Header(), pixel, pixel.astype(np.uint8))
-    message = cloud if kind == "points" else Imu()
+    message = cloud() if kind == "points" else Imu()
     for _ in range(5):
         bench.outputs.wait_for(bench.send((kind, message)))
     assert bench.count(f"dropped.{kind}_internal") == 5
@@ -185,3 +191,50 @@ def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
     assert bench.worker.status.report.resets == resets
     said = [line for line in bench.log.lines if f"{kind} dropped (internal)" in line]
     assert len(said) == 1 and "Traceback" in said[0] and "camera_from" in said[0]
+
+
+def test_what_fails_after_ros_has_ended_is_no_fault(bench: Bench) -> None:
+    bench.outputs.wait_for(bench.send())
+    bench.outputs.fault = RuntimeError("publisher's context is invalid")
+    bench.alive = False
+    bench.send()
+    bench.worker._thread.join(30.0)
+    assert not bench.worker._thread.is_alive()
+    said = [line for line in bench.log.lines if "lost" in line]
+    assert not said and not bench.fatal and not bench.count("dropped.internal")
+
+
+def test_what_comes_before_the_first_image_is_no_fault() -> None:
+    bench = Bench(ExtrinsicsConfig(imu=HERE))  # the LiDAR's place would come from TF
+    try:
+        for kind, message in [("points", cloud()), ("imu", Imu()), ("sparse_depth", Image())]:
+            bench.worker.handover.offer(kind, message)
+        gone = threading.Event()
+        bench.worker.handover.command(gone.set)  # the measurements go along
+        assert gone.wait(30.0)
+        bench.outputs.wait_for(bench.send())
+        assert bench.count("no_image_yet") == 2
+        bench.outputs.wait_for(bench.send(("points", cloud())))
+        assert bench.count("dropped.points_transform") == 1  # now it is one
+        said = [line for line in bench.log.lines if "dropped" in line]
+        assert len(said) == 1 and "to 'camera'" in said[0]
+    finally:
+        assert bench.worker.stop(30.0)
+
+
+def cloud() -> Any:
+    """One point."""
+    pixel = np.zeros((1, 1, 3))
+    return conversions.cloud_message(Header(frame_id="lidar"), pixel, pixel.astype(np.uint8))
+
+
+def test_sparse_depth_of_another_camera_is_refused_by_name(bench: Bench) -> None:
+    depth = np.full((48, 64), 2.0, np.float32)
+    infos = conversions.camera_info_message(Header(frame_id="camera"), CAMERA)
+    for frame in ("depth_camera", "camera", ""):
+        message = conversions.depth_message(Header(frame_id=frame), depth, "32FC1")
+        bench.outputs.wait_for(bench.send(("camera_info", infos), ("sparse_depth", message)))
+    dropped = {k: n for k, n in bench.counters.snapshot().items() if k.startswith("dropped.")}
+    assert dropped == {"dropped.sparse_depth_frame": 1}
+    said = [line for line in bench.log.lines if "sparse_depth dropped" in line]
+    assert "'depth_camera', the images have 'camera'" in said[0] and "registered" in said[0]

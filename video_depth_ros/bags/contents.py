@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
+from video_depth_ros.errors import InputError
 from video_depth_ros.point_cloud import Cloud, read_cloud
 
 
@@ -32,6 +33,27 @@ def depth_of(message: Any) -> np.ndarray:
         InputError: see :func:`~video_depth_ros.decoding.decode_depth`.
     """
     return decode_depth(*_layout(message))
+
+
+def registered_depth_of(message: Any, image_frame: str) -> np.ndarray:
+    """:func:`depth_of` a depth image whose pixels are those of the images.
+
+    Args:
+        message: the depth image; one without a frame_id counts as registered.
+        image_frame: frame_id of the images; empty when they have none.
+
+    Raises:
+        InputError: ``frame`` when it was taken in another frame; or as :func:`depth_of`.
+    """
+    frame = str(message.header.frame_id)
+    if frame and image_frame and frame.lstrip("/") != image_frame.lstrip("/"):
+        raise InputError(
+            "frame",
+            f"sparse depth has frame_id {frame!r}, the images have {image_frame!r}: it is not "
+            "registered to them; take the registered topic, which depth cameras call "
+            "aligned_depth_to_color or depth_registered",
+        )
+    return depth_of(message)
 
 
 def points_of(message: Any) -> np.ndarray:

@@ -154,14 +154,17 @@ class Recording:
         return self._types.kind(connection)
 
     def require(self, topic: str, *kinds: str) -> None:
-        """Check that a topic is there and of one of these types.
+        """Check that a topic is there, of one of these types, and holds any message.
 
         Raises:
             RecordingError: saying what fits.
         """
         held = self.topics.get(topic)
-        if held is None or held.kind not in kinds:
-            came = f"is {held.kind}" if held else "is not there"
+        if held is None or held.kind not in kinds or not held.count:
+            if held is None:
+                came = "is not there"
+            else:
+                came = f"is {held.kind}" if held.kind not in kinds else "holds no message"
             fitting = ", ".join(self.of_kind(*kinds)) or "none"
             raise RecordingError(f"{self.path}: {topic} {came}; topics that fit: {fitting}")
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.contents import cloud_of, depth_of, rgb_of
+from video_depth_ros.bags.contents import cloud_of, registered_depth_of, rgb_of
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
-from video_depth_ros.bags.topics import NONE, Parts, find_parts, is_rectified
+from video_depth_ros.bags.topics import Parts, TopicChoice, is_rectified, parts_for
 from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
@@ -33,18 +33,6 @@ from video_depth_ros.regressors.base import Regressor
 
 MAX_FAILURES = 3  # of the network in a row: then something is wrong with it, not with a frame
 _PENDING = 256  # images whose depth may still come
-
-
-@dataclass(frozen=True)
-class TopicChoice:
-    """Topics the user named; None takes the one that fits, ``none`` switches a part off."""
-
-    image: str | None = None
-    camera_info: str | None = None
-    points: str | None = None
-    imu: str | None = None
-    odometry: str | None = None
-    sparse_depth: str | None = None
 
 
 @dataclass
@@ -104,13 +92,12 @@ def reprocess(
         raise RecordingError(f"{path} is the input itself; choose another name for the output")
     began = time.monotonic()
     with Recording(source) as recording:
-        choice = topics or TopicChoice()
-        parts = _parts(recording, choice, config)
+        parts = parts_for(recording, topics or TopicChoice(), config.scale.sources)
         _check_prefix(recording, prefix)
         bag = BagWriter(path, storage, overwrite)  # refuses before the network is loaded
         network = regressor if isinstance(regressor, Regressor) else regressor()
         summary = ReprocessSummary(parts)
-        run = _Run(recording, bag, config, network, parts, choice.sparse_depth, prefix, summary)
+        run = _Run(recording, bag, config, network, parts, prefix, summary)
         with bag:
             run.all(progress or (lambda done, total: None))
         summary.seconds = time.monotonic() - began
@@ -127,7 +114,6 @@ class _Run:
         config: DepthNodeConfig,
         regressor: Regressor,
         parts: Parts,
-        sparse_depth: str | None,
         prefix: str,
         summary: ReprocessSummary,
     ) -> None:
@@ -151,7 +137,7 @@ class _Run:
             (parts.points, "points", self._points),
             (parts.imu, "imu", self._imu),
             (parts.odometry, "odometry", self._odometry),
-            (sparse_depth, "sparse_depth", self._sparse_depth),
+            (parts.sparse_depth, "sparse_depth", self._sparse_depth),
         ]
         self._handlers = {topic: (name, handler) for topic, name, handler in roles if topic}
         self._received: Received | None = None
@@ -257,7 +243,7 @@ class _Run:
         self._pipeline.add_odometry(m.pose_of(message), stamp_ns, T)
 
     def _sparse_depth(self, message: Any) -> None:
-        depth = depth_of(message)
+        depth = registered_depth_of(message, self._frame_id)
         camera = self._camera.model_at(depth.shape[0], depth.shape[1], "sparse depth images")
         if camera is None:
             raise InputError("camera_info", "sparse depth needs camera_info; the bag has none")
@@ -278,21 +264,6 @@ class _Run:
                 self._bag.write(topic, time_ns, message)
         while len(self._pending) > _PENDING:
             del self._pending[next(iter(self._pending))]
-
-
-def _parts(recording: Recording, choice: TopicChoice, config: DepthNodeConfig) -> Parts:
-    """The topics to use; sources that the configuration does not use need no topic."""
-    used = config.scale.sources
-    if choice.sparse_depth is not None:
-        recording.require(choice.sparse_depth, m.IMAGE)
-    return find_parts(
-        recording,
-        choice.image,
-        choice.camera_info,
-        choice.points if "lidar" in used else NONE,
-        choice.imu if "imu" in used else NONE,
-        choice.odometry if "odometry" in used else NONE,
-    )
 
 
 def _check_prefix(recording: Recording, prefix: str) -> None:

@@ -7,6 +7,7 @@ lists them. Topics that this package wrote itself (``depth/...``) never play a p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from video_depth_ros.bags import messages as m
@@ -15,6 +16,19 @@ from video_depth_ros.errors import RecordingError
 
 NONE = "none"  # the user's word for "use no such topic"
 _DEPTH_ENCODINGS = ("16UC1", "32FC1")
+
+
+@dataclass(frozen=True)
+class TopicChoice:
+    """Topics the user named; None takes the one that fits, ``none`` switches a part off. A depth
+    image is only taken for sparse depth when it is named."""
+
+    image: str | None = None
+    camera_info: str | None = None
+    points: str | None = None
+    imu: str | None = None
+    odometry: str | None = None
+    sparse_depth: str | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,29 @@ class Parts:
     imu: str | None
     odometry: str | None
     ground_truth_depth: str | None
+    sparse_depth: str | None = None
+
+
+def parts_for(recording: Recording, choice: TopicChoice, sources: Collection[str]) -> Parts:
+    """The topics to use; sources of the metric scale that are not in use need no topic.
+
+    Args:
+        recording: the bag.
+        choice: what the user named.
+        sources: ``scale.sources`` of the configuration.
+
+    Raises:
+        RecordingError: see :func:`find_parts`.
+    """
+    return find_parts(
+        recording,
+        choice.image,
+        choice.camera_info,
+        choice.points if "lidar" in sources else NONE,
+        choice.imu if "imu" in sources else NONE,
+        choice.odometry if "odometry" in sources else NONE,
+        choice.sparse_depth if "sparse_depth" in sources else NONE,
+    )
 
 
 def find_parts(
@@ -36,6 +73,7 @@ def find_parts(
     points: str | None = None,
     imu: str | None = None,
     odometry: str | None = None,
+    sparse_depth: str | None = None,
 ) -> Parts:
     """The topics to use; names given are checked and taken, ``none`` switches a part off.
 
@@ -58,6 +96,7 @@ def find_parts(
             recording, odometry, "odometry", (m.ODOMETRY,), recording.of_kind(m.ODOMETRY)
         ),
         ground_truth_depth=ground_truth_depth_of(recording),
+        sparse_depth=_optional(recording, sparse_depth, "sparse_depth", (m.IMAGE,), []),
     )
 
 

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from video_depth_ros.cli import options
 from video_depth_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from video_depth_ros.bags.reader import Recording
     from video_depth_ros.bags.topics import Parts
+    from video_depth_ros.node_config import DepthNodeConfig
     from video_depth_ros.ros.live_run import LiveRun
 
 EXAMPLES = """\
@@ -26,6 +28,8 @@ worked examples:
       simulate a robot with camera and LiDAR, run the node on it
   video_depth demo --bag drive.mcap
       your own bag, ROS 1 or ROS 2; camera_info and points are used where the bag has them
+  video_depth demo --bag drive.mcap --odometry-topic /odom --imu-topic none
+      a bag with several topics of a kind; sources left out of scale.sources need no choice
   video_depth demo --sequence 2011_09_26_drive_0001_sync
       a recording in a layout that `video_depth import` knows (found out by itself)
   video_depth demo --set regressor.name=dvd --set regressor.weights=dvd_folded.safetensors
@@ -51,19 +55,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     source.add_argument("--bag", type=Path, help="ROS bag to play (default: simulate one)")
     source.add_argument("--sequence", type=Path, help="recording to import and play")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to fill")
-    parser.add_argument("--image-topic", help="image topic, where the bag has several")
     parser.add_argument("--world", default="street", help="simulated world (default: street)")
     parser.add_argument("--seconds", type=float, default=12.0, help="simulated seconds")
     parser.add_argument("--seed", type=int, default=7, help="of the simulated world")
     parser.add_argument("--rate", type=float, default=1.0, help="playing speed, 1 = as recorded")
-    parser.add_argument("--params", type=Path, help="parameter file (YAML) for the node")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one parameter, repeatable",
-    )
+    options.add_topics(parser)
+    options.add_parameters(parser)
     parser.set_defaults(run=run)
 
 
@@ -72,14 +69,15 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     require_ros()
     from video_depth_ros.bags.reader import Recording
-    from video_depth_ros.bags.topics import find_parts
+    from video_depth_ros.bags.topics import parts_for
     from video_depth_ros.demo.report import make_report
 
+    config = options.configuration(args)
     args.output.mkdir(parents=True, exist_ok=True)
     bag = args.bag or make_recording(args, console)
     with Recording(bag) as recording:
-        parts = find_parts(recording, image=args.image_topic)
-        result = play(args, recording, parts, console)
+        parts = parts_for(recording, options.topic_choice(args), config.scale.sources)
+        result = play(args, recording, parts, config, console)
         with _progress(console) as progress:
             task = progress.add_task("measuring and drawing", total=None)
             summary = make_report(
@@ -139,7 +137,11 @@ def make_recording(args: argparse.Namespace, console: Console) -> Path:
 
 
 def play(
-    args: argparse.Namespace, recording: Recording, parts: Parts, console: Console
+    args: argparse.Namespace,
+    recording: Recording,
+    parts: Parts,
+    config: DepthNodeConfig,
+    console: Console,
 ) -> LiveRun:
     """One live run with progress shown."""
     from video_depth_ros.ros.live_run import run_live
@@ -152,7 +154,7 @@ def play(
             recording,
             parts,
             args.output / "output.mcap",
-            node_parameters(args, recording, parts),
+            node_parameters(config, recording, parts),
             domain=domain,
             rate=args.rate,
             stage=lambda text: progress.update(task, description=text),
@@ -160,19 +162,13 @@ def play(
         )
 
 
-def node_parameters(
-    args: argparse.Namespace, recording: Recording, parts: Parts
-) -> dict[str, Any]:
-    """What differs from the node's defaults: file, overrides, and the sensors' mounting."""
-    from video_depth_ros.config import apply_overrides, load_yaml
+def node_parameters(config: DepthNodeConfig, recording: Recording, parts: Parts) -> dict[str, Any]:
+    """What differs from the node's defaults: parameters, and the sensors' mounting."""
     from video_depth_ros.demo.mounting import mounting_parameters
     from video_depth_ros.node_config import DepthNodeConfig
     from video_depth_ros.settings import leaves
 
-    default = DepthNodeConfig()
-    config = load_yaml(default, args.params) if args.params else default
-    config = apply_overrides(config, args.set)
-    before = {leaf.name: leaf.value for leaf in leaves(default)}
+    before = {leaf.name: leaf.value for leaf in leaves(DepthNodeConfig())}
     changed = {n.name: n.value for n in leaves(config) if n.value != before[n.name]}
     return {**mounting_parameters(recording, parts), **changed}
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from video_depth_ros.cli import options
+
 if TYPE_CHECKING:
     from video_depth_ros.bags.reprocess import ReprocessSummary
-    from video_depth_ros.node_config import DepthNodeConfig
 
 EXAMPLES = """\
 worked examples:
@@ -52,19 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "output", type=Path, metavar="OUT", help="OUT.mcap, OUT.db3, or the name of a bag folder"
     )
-    for part in ("image", "camera-info", "points", "imu", "odometry", "sparse-depth"):
-        note = "" if part in ("image", "sparse-depth") else ", or none (default: the one there is)"
-        parser.add_argument(f"--{part}-topic", metavar="TOPIC", help=f"{part} topic{note}")
-    parser.add_argument(
-        "--params", type=Path, metavar="YAML", help="parameter file, as the node's"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one parameter, repeatable",
-    )
+    options.add_topics(parser)
+    options.add_parameters(parser)
     parser.add_argument("--prefix", default="/depth", help="namespace of what is added (/depth)")
     parser.add_argument("--storage", help="mcap or sqlite3, for a bag folder (default: mcap)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
@@ -73,18 +63,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reprocess; prints one line about what came out, and what was left out and why."""
-    from video_depth_ros.bags.reprocess import TopicChoice, reprocess
+    from video_depth_ros.bags.reprocess import reprocess
     from video_depth_ros.regressors.registry import load
 
-    config = configuration(args)
-    topics = TopicChoice(
-        image=args.image_topic,
-        camera_info=args.camera_info_topic,
-        points=args.points_topic,
-        imu=args.imu_topic,
-        odometry=args.odometry_topic,
-        sparse_depth=args.sparse_depth_topic,
-    )
+    config = options.configuration(args)
     columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("messages", total=None)
@@ -93,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             config,
             lambda: load(config.regressor),
-            topics=topics,
+            topics=options.topic_choice(args),
             storage=args.storage,
             overwrite=args.overwrite,
             prefix=args.prefix,
@@ -101,21 +83,6 @@ def run(args: argparse.Namespace) -> int:
         )
     report(summary, args.output)
     return 0
-
-
-def configuration(args: argparse.Namespace) -> DepthNodeConfig:
-    """The node's parameters: defaults, then the file, then the command line.
-
-    Raises:
-        ConfigError: unreadable file, unknown name or bad value.
-    """
-    from video_depth_ros.config import apply_overrides, load_yaml
-    from video_depth_ros.node_config import DepthNodeConfig
-
-    config = DepthNodeConfig()
-    if args.params is not None:
-        config = load_yaml(config, args.params)
-    return apply_overrides(config, args.set)
 
 
 def report(summary: ReprocessSummary, output: Path) -> None:

@@ -140,6 +140,7 @@ class Diagnostics:
             "inactive": now.counts.get("inactive", 0),
             "unsubscribed": now.counts.get("unsubscribed", 0),
             "discarded": now.counts.get("discarded", 0),
+            "no_image_yet": now.counts.get("no_image_yet", 0),
         }
         return self._status("input", now, level, text, values)
 
@@ -225,8 +226,12 @@ class Diagnostics:
         for topic, number in now.subscribers.items():
             values[f"{topic}.subscribers"] = number
             values[f"{topic}.rate"] = f"{grown.get(topic, 0) / elapsed:.2f}"
-        any_subscriber = any(now.subscribers.values())
-        text = "publishes" if any_subscriber else "nobody subscribes: nothing is computed"
+        if any(now.subscribers.values()):
+            text = "publishes"
+        elif now.config.output.run_unsubscribed:
+            text = "nobody subscribes: computed all the same (output.run_unsubscribed)"
+        else:
+            text = "nobody subscribes: nothing is computed"
         return self._status("output", now, OK, text, values)
 
     def _status(

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
+from video_depth_ros.errors import ConfigError
 from video_depth_ros.ros.conversions import stamp_of
 from video_depth_ros.ros.handover import Counters, Handover
 
@@ -21,6 +23,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+QOS_OVERRIDES = "qos_overrides."  # parameters of ROS, not of this package
+
 _MEASUREMENTS = {
     "camera_info": (CameraInfo, 5),
     "points": (PointCloud2, 5),
@@ -28,6 +32,14 @@ _MEASUREMENTS = {
     "odom": (Odometry, 50),
     "imu": (Imu, 200),
 }
+
+
+# the source of the metric scale that alone needs the topic; odometry also moves a LiDAR's points
+_NEEDED_BY = {"points": "lidar", "sparse_depth": "sparse_depth", "imu": "imu"}
+# policies that qos_overrides can set; drivers that send camera_info once latch it
+_OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
+_OVERRIDABLE_OF_CAMERA_INFO = (*_OVERRIDABLE, QoSPolicyKind.DURABILITY)
+_COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
 def sibling(topic: str, name: str) -> str:
@@ -39,27 +51,86 @@ def input_topics(node: Node) -> dict[str, str]:
     """Full names of all inputs after remapping.
 
     ``image/compressed`` and ``camera_info`` follow the image topic unless they are remapped
-    themselves: <image>/compressed, and camera_info beside the image.
+    themselves: <image>/compressed, and camera_info beside the image. An image topic that is itself
+    a compressed one is taken for ``image/compressed``, and the raw topic it is named after for
+    ``image``.
     """
     prefix = node.get_namespace().rstrip("/")
     topics = {
         name: node.resolve_topic_name(name)
         for name in ("image", "image/compressed", *_MEASUREMENTS)
     }
-    if topics["image/compressed"] == f"{prefix}/image/compressed":
+    if topics["image"].endswith(_COMPRESSED):
+        topics["image/compressed"] = topics["image"]
+        topics["image"] = topics["image"].removesuffix(_COMPRESSED)
+    elif topics["image/compressed"] == f"{prefix}/image/compressed":
         topics["image/compressed"] = f"{topics['image']}/compressed"
     if topics["camera_info"] == f"{prefix}/camera_info":
         topics["camera_info"] = sibling(topics["image"], "camera_info")
     return topics
 
 
+def transport_of(node: Node, wanted: str) -> str:
+    """The transport to use, out of auto, raw and compressed: compressed for an image topic that is
+    a compressed one, else the one that is ``wanted``.
+
+    Raises:
+        ConfigError: raw is wanted of a compressed topic.
+    """
+    named = node.resolve_topic_name("image")
+    if not named.endswith(_COMPRESSED):
+        return wanted
+    if wanted == "raw":
+        raise ConfigError(
+            f"input.transport is raw, but {named} is a compressed image topic; remap image to "
+            f"{named.removesuffix(_COMPRESSED)}, or set input.transport to auto"
+        )
+    return "compressed"
+
+
+def check_qos_names(node: Node, names: Iterable[str]) -> None:
+    """Refuse parameters ``qos_overrides.<topic>.<subscription or publisher>.<policy>`` that set a
+    policy which is not read here: ROS would pass over them without a word.
+
+    Raises:
+        ConfigError: naming the parameter and what may be set.
+    """
+    info = input_topics(node)["camera_info"]
+    for name in names:
+        rest, _, policy = name.removeprefix(QOS_OVERRIDES).rpartition(".")
+        topic, _, entity = rest.rpartition(".")
+        known = [kind.name.lower() for kind in _OVERRIDABLE]
+        if topic == info and entity == "subscription":
+            known = [kind.name.lower() for kind in _OVERRIDABLE_OF_CAMERA_INFO]
+        if policy not in known or entity not in ("subscription", "publisher"):
+            raise ConfigError(
+                f"parameter {name}: expected {QOS_OVERRIDES}<full topic name>.subscription or "
+                f".publisher, and of that {', '.join(known)}; durability only of the subscription "
+                f"to camera_info, here {info}"
+            )
+
+
 class Inputs:
     """Subscriptions, made when the node is configured.
 
     Best effort: such a subscriber hears every publisher, reliable or not (REP-2003).
+
+    Args:
+        node: on which they are made.
+        handover: takes the messages.
+        counters: arrivals are counted here.
+        transport: of the images, see :func:`transport_of`.
+        sources: ``scale.sources``; topics of those left out are not subscribed.
     """
 
-    def __init__(self, node: Node, handover: Handover, counters: Counters, transport: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        handover: Handover,
+        counters: Counters,
+        transport: str,
+        sources: Collection[str],
+    ) -> None:
         self._node = node
         self._handover = handover
         self._counters = counters
@@ -70,6 +141,7 @@ class Inputs:
         self._subscriptions = [
             self._subscribe(kind, self.topics[name], depth, self._receiver(name))
             for name, (kind, depth) in _MEASUREMENTS.items()
+            if name not in _NEEDED_BY or _NEEDED_BY[name] in sources
         ]
         self.image_topic = ""
         self._image: Subscription | None = None
@@ -113,13 +185,14 @@ class Inputs:
                 f"override it with qos_overrides.{topic}.subscription.*"
             )
 
+        policies = _OVERRIDABLE_OF_CAMERA_INFO if kind is CameraInfo else _OVERRIDABLE
         return self._node.create_subscription(
             kind,
             topic,
             callback,
             QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QoSOverridingOptions(policies),
         )
 
     def _on_image(self, message: Any) -> None:

@@ -133,7 +133,7 @@ def run_live(
             recorder = OutputRecorder(listener, writer, OUTPUTS)
             spinner.start()
             remaps = {"image": parts.image}
-            for name in ("camera_info", "points", "imu"):
+            for name in ("camera_info", "points", "sparse_depth", "imu"):
                 if getattr(parts, name):
                     remaps[name] = getattr(parts, name)
             if parts.odometry:
@@ -169,7 +169,7 @@ def _of_the_run(parameters: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
     Images arrive reliably: a run measures the node, not how many fragments of a large image the
     loopback interface loses under best effort.
     """
-    topics = [topic for topic in (parts.image, parts.points) if topic]
+    topics = [topic for topic in (parts.image, parts.points, parts.sparse_depth) if topic]
     reliable = {f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in topics}
     return {**reliable, **parameters, "use_sim_time": True}
 

@@ -39,7 +39,7 @@ from video_depth_ros.regressors.base import Regressor
 from video_depth_ros.regressors.registry import RegressorConfig
 from video_depth_ros.ros.diagnostics import Diagnostics, Observation
 from video_depth_ros.ros.handover import Counters
-from video_depth_ros.ros.inputs import Inputs
+from video_depth_ros.ros.inputs import Inputs, transport_of
 from video_depth_ros.ros.log import RosHandler, Throttle
 from video_depth_ros.ros.outputs import Outputs
 from video_depth_ros.ros.parameters import NodeParameters
@@ -173,6 +173,7 @@ class DepthNode(LifecycleNode):
                 f"scale.sources: {source} is of no use here, this node subscribes no such topic; "
                 f"it has {', '.join(SUBSCRIBED)}"
             )
+        transport = transport_of(self, config.input.transport)  # refuses before the network loads
         regressor = self._load(config.regressor)
         pipeline = DepthPipeline(config, regressor)
         if config.input.height and config.input.width:
@@ -190,8 +191,11 @@ class DepthNode(LifecycleNode):
             self.get_logger(),
             lambda: self._settings.config,
             self._fail,
+            self.context.ok,
         )
-        self._inputs = Inputs(self, self._worker.handover, self._counters, config.input.transport)
+        self._inputs = Inputs(
+            self, self._worker.handover, self._counters, transport, config.scale.sources
+        )
         camera.rectified = _rectified(config.input.rectified, self._inputs.topics["image"])
         self._built = config
         self.destroy_timer(self._timer)

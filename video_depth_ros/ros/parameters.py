@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.mounting import pose_matrix
 from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.ros.inputs import QOS_OVERRIDES, check_qos_names
 from video_depth_ros.settings import Leaf, as_word, leaves, replace_flat
 
 _OWN_OF_ROS = ("use_sim_time", "start_type_description_service")
@@ -47,7 +48,7 @@ class NodeParameters:
 
     Raises:
         ConfigError: an override is unknown (the nearest names are given), has the wrong type or
-            is out of range.
+            is out of range; or a QoS policy is overridden that cannot be.
     """
 
     def __init__(self, node: Node, is_active: Callable[[], bool]) -> None:
@@ -56,8 +57,9 @@ class NodeParameters:
         overrides = {
             name: value.value
             for name, value in node._parameter_overrides.items()
-            if name not in _OWN_OF_ROS and not name.startswith("qos_overrides.")
+            if name not in _OWN_OF_ROS and not _is_of_qos(name)
         }
+        check_qos_names(node, filter(_is_of_qos, node._parameter_overrides))
         self._config = checked(DepthNodeConfig(), overrides)
         self._leaves = {leaf.name: leaf for leaf in leaves(self._config)}
         # declared with the checked values: rclpy itself would refuse 1 for 1.0
@@ -119,6 +121,10 @@ def checked(config: DepthNodeConfig, values: Mapping[str, Any]) -> DepthNodeConf
     for name in ("points", "imu", "base"):
         pose_matrix(getattr(config.extrinsics, name), f"extrinsics.{name}")
     return config
+
+
+def _is_of_qos(name: str) -> bool:
+    return name.startswith(QOS_OVERRIDES)
 
 
 def _is_list(value: Any) -> bool:

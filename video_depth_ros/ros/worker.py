@@ -83,6 +83,8 @@ class Worker:
         config: a function that gives the current configuration; asked between frames.
         on_fatal: called from the worker with the reason when the network cannot go on; ``True``
             when the device is lost and only a new process helps.
+        alive: whether ROS still runs. A signal ends it at once, while the worker is at work: what
+            fails then is no fault, and the worker ends without a word.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Worker:
         logger: Any,
         config: Callable[[], DepthNodeConfig],
         on_fatal: Callable[[str, bool], None],
+        alive: Callable[[], bool],
     ) -> None:
         self._pipeline = pipeline
         self._outputs = outputs
@@ -104,10 +107,11 @@ class Worker:
         self._logger = logger
         self._config = config
         self._on_fatal = on_fatal
+        self._alive = alive
         self._applied: DepthNodeConfig | None = None
         self._throttle = Throttle()
         self._warned: set[str] = set()
-        self._frame_id = ""
+        self._frame_id: str | None = None  # of the images; None before the first
         self._newest_ns = 0
         self._newest_at = 0.0
         self._arrivals: dict[int, float] = {}
@@ -162,6 +166,8 @@ class Worker:
                 self._work(batch)
                 self._update_status()
             except Exception as error:
+                if not self._alive():
+                    return
                 self._failed("internal", error)
                 with contextlib.suppress(Exception):
                     self._pipeline.reset("internal error")
@@ -210,7 +216,8 @@ class Worker:
         """Take one measurement. Whatever is wrong with it, or with how we read it, costs this
         measurement alone: image, stream and node go on without it."""
         try:
-            self._measurements.give(kind, message, self._frame_id)
+            if not self._measurements.give(kind, message, self._frame_id):
+                self._counters.add("no_image_yet")
         except InputError as error:
             self._drop(kind, error)
         except Exception as error:
@@ -299,7 +306,7 @@ class Worker:
             self._pipeline.restart(f"nobody subscribed for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
-        self._outputs.publish(estimate, self._frame_id, config.output)
+        self._outputs.publish(estimate, self._frame_id or "", config.output)
         self._counters.add("estimates")
         if estimate.depth is None and self._outputs.metric_wanted():
             self._counters.add("unscaled")

@@ -19,8 +19,17 @@ import math
 from collections import namedtuple
 from typing import Any
 
-import numba
 import numpy as np
+
+from video_depth_ros.errors import ConfigError
+
+try:
+    import numba
+except ImportError as error:  # missing, or made for another NumPy; nothing else here needs it
+    raise ConfigError(
+        f"the simulation needs numba ({error}); `pip install numba` in the environment that runs "
+        "video_depth"
+    ) from error
 
 BOX, ELLIPSOID, CYLINDER, TAPERED = 0, 1, 2, 3
 TILE = 8

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the diagnostics say of an observation."""
+
+from __future__ import annotations
+
+import pytest
+
+from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.ros.diagnostics import Diagnostics, Observation
+from video_depth_ros.settings import replace_flat
+
+
+@pytest.mark.parametrize(
+    ("run", "subscribers", "said"),
+    [
+        (False, 0, "nobody subscribes: nothing is computed"),
+        (True, 0, "nobody subscribes: computed all the same (output.run_unsubscribed)"),
+        (True, 1, "publishes"),
+    ],
+)
+def test_the_output_says_whether_anything_is_computed(
+    run: bool, subscribers: int, said: str
+) -> None:
+    observation = Observation(
+        now_ns=1,
+        state="active",
+        config=replace_flat(DepthNodeConfig(), {"output.run_unsubscribed": run}),
+        counts={},
+        image_topic="/image",
+        publishers=1,
+        image_age=0.1,
+        active_for=1.0,
+        camera_info_topic="/camera_info",
+        camera_info_seen=True,
+        share=1.0,
+        device="cpu",
+        subscribers={"depth/image": subscribers},
+        worker=None,
+    )
+    statuses = Diagnostics("depth_node").message(observation).status
+    assert {s.name: s.message for s in statuses}["depth_node: output"] == said
