@@ -25,7 +25,7 @@ from video_depth_ros.alignment import (
 )
 from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
-from video_depth_ros.errors import InputError, RegressorError
+from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.frames import DepthEstimate, DisparityGroup, Frame, ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleReport
 from video_depth_ros.regressors.base import Regressor, RegressorSession
@@ -70,9 +70,20 @@ class PipelineReport:
 
 
 class DepthPipeline:
-    """One camera stream from images to metric depth."""
+    """One camera stream from images to metric depth.
+
+    Raises:
+        ConfigError: windows of the regressor that share no frame: nothing would tell how two of
+            them are scaled against each other.
+    """
 
     def __init__(self, config: PipelineConfig, regressor: Regressor) -> None:
+        if regressor.spec.max_overlap < 1:
+            raise ConfigError(
+                f"regressor {regressor.spec.name}: expected windows that share frames, which they "
+                "are aligned by, got none; raise regressor.window or lower regressor.hop, to at "
+                "least two groups more than the hop"
+            )
         self.config = config
         self.regressor = regressor
         self._session: RegressorSession | None = None
@@ -250,8 +261,10 @@ class DepthPipeline:
                 first = group.first_index + group.overlap
                 self._held.update(enumerate(self._pending[self._given :], start=first))
                 estimates = self._scale(self._look_ahead.push(aligned))
-        except RegressorError as error:
-            self._restart_window(f"regressor: {error}")
+        except Exception as error:
+            # Whatever it was, the session has moved on: window and frames fit no longer.
+            kind = "regressor" if isinstance(error, RegressorError) else type(error).__name__
+            self._restart_window(f"{kind}: {error}", failed=True)
             raise
         if complete:
             self._pushes += 1
@@ -324,14 +337,16 @@ class DepthPipeline:
         if gap == 0.0:
             raise InputError("duplicate", f"stamp {stamp_ns} ns came twice; is a bag looping?")
         if gap < -self.config.stream.max_backward:
-            self._owed = self.reset(f"time moved back {-gap:.1f} s")
+            self._end_stream(f"time moved back {-gap:.1f} s")
+            self._scaler.reset()
+            self._last_stamp_ns = None
         elif gap < 0.0:
             raise InputError(
                 "out_of_order",
                 f"image is {-gap:.3f} s older than the newest one; is there one publisher only?",
             )
         elif gap > self.config.stream.max_gap:
-            self._restart_window(f"gap of {gap:.1f} s between images")
+            self._end_stream(f"gap of {gap:.1f} s between images")
 
     def _follow_size(self, height: int, width: int) -> None:
         if (height, width) == self._input_size:
@@ -341,7 +356,7 @@ class DepthPipeline:
         size = cover_size(height, width, box, spec.size_multiple)
         if self._input_size != (0, 0):
             was = self._input_size
-            self._restart_window(f"image size {was[1]}x{was[0]} -> {width}x{height}")
+            self._end_stream(f"image size {was[1]}x{was[0]} -> {width}x{height}")
         if size != self._size:
             self._session = self.regressor.open(*size)
             alignment = self.config.alignment
@@ -351,11 +366,27 @@ class DepthPipeline:
                 )
         self._input_size, self._size = (height, width), size
 
-    def _restart_window(self, reason: str) -> None:
+    def _end_stream(self, reason: str) -> None:
+        """Start anew where images end that belong together: those of the group that is not
+        complete come out, too, as at the end of a recording."""
+        if self._session is not None and len(self._pending) > self._given:
+            try:
+                self._owed = self._run(self._session, complete=False)
+            except RegressorError:
+                _LOG.exception("the last frames of a stream are lost")
+        self._restart_window(reason)
+
+    def _restart_window(self, reason: str, failed: bool = False) -> None:
         _LOG.warning("stream started anew: %s", reason)
         self._resets += 1
         self._last_reset = reason
-        self._owed += self._release()
+        try:
+            self._owed += self._release()
+        except Exception:
+            if not failed:
+                raise
+            # what has failed may well fail again here; the first error is the one to tell of
+            _LOG.exception("frames that were held back are lost")
         self._held.clear()
         self._pending.clear()
         self._given = self._pushes = 0

@@ -368,3 +368,35 @@ def test_config_is_a_tree_of_checked_parameters():
         replace_flat(config, {"method": "guess"})
     with pytest.raises(ConfigError, match="floor"):
         AlignmentConfig(floor=0.6, saturation=0.55)
+
+
+def test_two_flat_levels_at_the_ends_with_wrong_pixels_end_in_a_verdict():
+    """Hardly any noise, every right pixel near a cut-off end: what is left may all disagree."""
+    rng = np.random.default_rng(29)
+    height, width = 24, 32
+    low, high = rng.uniform(0.006, 0.1), rng.uniform(0.6, 0.98)
+    noise = rng.choice([0, 1e-5, 1e-4, 1e-3])
+    truth = np.where(rng.random(height * width) < rng.uniform(0.2, 0.8), low, high)
+
+    def window(frames: int) -> torch.Tensor:
+        scale = np.exp(np.clip(rng.normal(), -2, 2) * 0.1)
+        shift = rng.normal() * 0.02
+        seen = []
+        for _ in range(frames):
+            values = (truth - shift) / scale + noise * rng.normal(size=truth.size)
+            wrong = rng.random(truth.size) < 0.3
+            kind = rng.integers(1, 3)
+            swapped = np.where(values[wrong] > 0.5, low, high)
+            values[wrong] = swapped if kind == 1 else values[wrong] + 0.1
+            seen.append(np.clip(values, 0, 1).reshape(height, width))
+        return torch.tensor(np.array(seen), dtype=torch.float32)
+
+    estimate = RunningEstimate(AlignmentConfig())
+    estimate.align(DisparityGroup(window(1), 0, 1))
+    verdicts = []
+    for group in range(8):
+        first = 1 + 4 * group
+        overlap = min(8, first)
+        aligned = estimate.align(DisparityGroup(window(overlap + 4), first - overlap, 4))
+        verdicts.append(aligned.fit.verdict)
+    assert FitVerdict.OUTLIERS in verdicts

@@ -10,7 +10,7 @@ import torch
 
 from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
-from video_depth_ros.errors import InputError, RegressorError
+from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.frames import Frame, ScaleState
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.settings import replace_flat
@@ -252,3 +252,43 @@ def test_prepare_leaves_no_trace(pipeline, luminance):
     for a, b in zip(run(warm, frames(9)), run(cold, frames(9)), strict=True):
         assert torch.equal(a.disparity, b.disparity)
     assert warm.report(0).resets == 0
+
+
+def test_what_fails_besides_the_network_starts_the_stream_anew(pipeline, monkeypatch):
+    """The session has moved on by then: frames that wait would never make a group again."""
+    depth = pipeline()
+    run(depth, frames(5))
+
+    def broken(*args, **kwargs):
+        raise np.linalg.LinAlgError("no solution")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(depth._scaler, "update", broken)
+        with pytest.raises(np.linalg.LinAlgError):
+            run(depth, frames(4, start=5))
+    assert "LinAlgError" in depth.report(0).last_reset
+    after = run(depth, frames(9, start=9))
+    assert [e.stamp_ns for e in after] == [f.stamp_ns for f in frames(9, start=9)]
+
+
+@pytest.mark.parametrize("end", ["gap", "size", "back"])
+def test_no_accepted_frame_is_lost_where_a_stream_ends(pipeline, end):
+    depth = pipeline()
+    first = frames(8, start=50)
+    estimates = run(depth, first)
+    assert len(estimates) == 5
+    if end == "gap":
+        then = frames(5, start=100)
+    elif end == "size":
+        then = [Frame(image(i, 128, 128), (58 + i) * 50 * MS, None) for i in range(5)]
+    else:
+        then = frames(5)
+    estimates += run(depth, then)
+    expected = [f.stamp_ns for f in (*first, *then)]
+    assert sorted(e.stamp_ns for e in estimates) == sorted(expected)
+    assert [e.stamp_ns for e in estimates[:8]] == [f.stamp_ns for f in first]
+
+
+def test_windows_that_share_no_frame_are_refused(pipeline, luminance):
+    with pytest.raises(ConfigError, match="windows that share frames"):
+        pipeline(luminance(max_overlap=0))

@@ -100,3 +100,9 @@ def test_with_a_lidar_the_error_falls_by_a_third(seed: int) -> None:
         assert 0.5 < np.mean(off[known] < sigma.numpy()[known]) < 0.95
         assert scaler.report(0).local is enabled
     assert errors[True] < 0.67 * errors[False]
+
+
+def test_without_a_ridge_no_vertex_is_undefined() -> None:
+    uv, fitted, measured = _anchors(0, 500, 0.2)
+    made = fit_local(uv, fitted, measured, np.ones(500), SIZE, LocalConfig(ridge=0.0))
+    assert made is None or (np.isfinite(made.grid).all() and np.isfinite(made.gain))

@@ -85,6 +85,34 @@ def test_exact_features_give_exact_depth(forward: float, side: float, seed: int)
     assert seen.disagreement < 0.05
 
 
+def test_a_lens_that_zooms_has_each_frames_own_camera() -> None:
+    T = _motion(0.3, 0.3)
+    tracks, key, _, truth = _features(0, T, 0.0)
+    zoomed = Camera(640, 480, 525.0, 525.0, 319.5, 239.5)
+    ideal = CAMERA.normalised(tracks.now)
+    now = ideal * (zoomed.fx, zoomed.fy) + (zoomed.cx, zoomed.cy)
+    seen = triangulated(zoomed, Tracks(0, tracks.key, now), key, T, CONFIG)
+    expected = _truth(seen.anchors, Tracks(0, tracks.key, now), truth)
+    np.testing.assert_allclose(seen.anchors.inverse_depth, expected, rtol=1e-3)
+    # the flow of an unmoved camera is the zoom alone
+    flow = predicted(zoomed, key.disparity, np.eye(3), np.zeros(9), CAMERA)
+    np.testing.assert_allclose(
+        flow[0, 0], zoomed.project(CAMERA.rays()[0, 0][None])[0][0], atol=1e-3
+    )
+
+
+def test_an_odometer_may_be_exact() -> None:
+    T = _motion(0.3, 0.3)
+    tracks, key, _, truth = _features(0, T, 0.3)
+    exact = replace_flat(
+        CONFIG,
+        {"sigma_position": 0.0, "sigma_distance": 0.0, "sigma_rotation": 1e-6, "sigma_turn": 0.0},
+    )
+    seen = triangulated(CAMERA, tracks, key, T, exact)
+    expected = _truth(seen.anchors, tracks, truth)
+    assert np.median(np.abs(seen.anchors.inverse_depth / expected - 1.0)) < 0.02
+
+
 def test_features_without_a_viewing_ray_are_left_out() -> None:
     """Beyond the fold of a lens nothing can be triangulated, and NaN would spoil the rest."""
     lens = Camera(640, 480, 500.0, 500.0, 319.5, 239.5, "plumb_bob", (-0.4, 0.0, 0.0, 0.0))

@@ -89,7 +89,10 @@ def fit_affine(
     sigma = max(sigma, RESOLUTION * spread_y)
     residual = y - scale * x - shift
     explained = 1.0 - min(1.0, (sigma / spread_y) ** 2)
-    covariance = affine_covariance(x, w * tukey(residual, sigma), sigma, x0)
+    weight = w * tukey(residual, sigma)
+    if not weight.sum() > 0.0:  # nearly noiseless pixels, and none of those left agrees
+        return _held(prior, n, FitVerdict.OUTLIERS)
+    covariance = affine_covariance(x, weight, sigma, x0)
     verdict = _judge(scale, covariance, share, explained, prior, limits)
     if verdict in (FitVerdict.OUTLIERS, FitVerdict.INVERTED, FitVerdict.UNRELATED):
         held = _held(prior, n, verdict)

@@ -25,21 +25,29 @@ _MAX_STEP = 3.0  # px that a position may be moved; beyond, the prediction was w
 _NEAREST = 0.1  # least ratio of the depths now and in the keyframe
 
 
-def predicted(camera: Camera, disparity: np.ndarray, R: np.ndarray, motion: np.ndarray) -> Any:
+def predicted(
+    camera: Camera,
+    disparity: np.ndarray,
+    R: np.ndarray,
+    motion: np.ndarray,
+    key_camera: Camera | None = None,
+) -> Any:
     """Where every pixel of the keyframe is seen now, float32 [h, w, 2] (u, v); (-1, -1) for a
     pixel without a viewing ray.
 
     x2 ~ R exp(w) x1 + d tau + tau': affine disparity needs no offset when tau' is free.
 
     Args:
-        camera: model of both images.
+        camera: model of the image now.
         disparity: float [h, w] in the keyframe, NaN unknown.
         R: rotation key -> now.
         motion: float64 [9], (tau, tau', w) as a PairSystem has them.
+        key_camera: model of the keyframe, where a lens has zoomed since; None is ``camera``.
     """
     middle = float(np.nanmedian(disparity))
     d = np.where(np.isfinite(disparity), disparity, middle)[..., None]
-    seen = camera.rays() @ (R @ rotation(motion[6:])).T + d * motion[:3] + motion[3:6]
+    rays = (camera if key_camera is None else key_camera).rays()
+    seen = rays @ (R @ rotation(motion[6:])).T + d * motion[:3] + motion[3:6]
     seen[..., 2] = np.maximum(seen[..., 2], _NEAREST)
     uv, _ = camera.project(seen)
     uv[~np.isfinite(uv).all(axis=1)] = -1.0  # remap does not define what it does with NaN

@@ -133,7 +133,7 @@ def fit_local(
     errors = np.where(left_out, target - value, np.nan)
     before = float(np.mean(np.abs(target[left_out])))
     gain = 1.0 - float(np.mean(np.abs(errors[left_out]))) / max(before, 1e-12)
-    if gain < config.min_gain:
+    if not gain >= config.min_gain:
         return None
     grid, _ = _pyramid(corners, target, weight, config.ridge)
     coverage = _coverage(corners[-1], weight)
@@ -248,7 +248,7 @@ def _regress(corners: _Corners, rest: np.ndarray, weight: np.ndarray, ridge: flo
     flat = corners.index.ravel()
     above = np.bincount(flat, (share * rest).ravel(), cells).reshape(corners.shape)
     below = np.bincount(flat, share.ravel(), cells).reshape(corners.shape)
-    return _blur(above) / (_blur(below) + ridge)
+    return _blur(above) / (_blur(below) + max(ridge, 1e-9))  # some vertices have no anchor
 
 
 def _blur(grid: np.ndarray) -> np.ndarray:

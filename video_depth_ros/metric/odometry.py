@@ -81,7 +81,7 @@ class OdometrySource:
         tracks = tracker.tracks
         if tracks is None or self._key is None:
             return self._start_keyframe(image, view, None)
-        tracks = with_rays(camera, tracks)
+        tracks = with_rays(camera, tracks, self._key.camera)
         enough = len(tracks.key) >= self.config.min_tracks
         T = self.motion(tracks.key_ns, stamp_ns) if enough else None
         if T is not None and np.linalg.norm(T[:3, 3]) >= self.config.min_baseline:
@@ -124,9 +124,11 @@ class OdometrySource:
         if seen.slope > 0.0:
             tau = np.outer([seen.slope, seen.shift], seen.motion.t).ravel()
             motion = np.concatenate([tau, np.zeros(3)])
-            flow = predicted(camera, self._key.disparity, seen.motion.R, motion)
+            key_camera = self._key.camera
+            flow = predicted(camera, self._key.disparity, seen.motion.R, motion, key_camera)
             now, found = refine(self._key_image, image, flow, tracks.key, tracks.now)
-            again = with_rays(camera, Tracks(tracks.key_ns, tracks.key[found], now[found]))
+            kept = Tracks(tracks.key_ns, tracks.key[found], now[found])
+            again = with_rays(camera, kept, key_camera)
             if len(again.key) >= config.min_tracks:
                 seen = triangulated(camera, again, self._key, T, config)
         if len(seen.anchors) < config.min_tracks:
@@ -167,13 +169,14 @@ def triangulated(
     """Correct the odometer's motion by the features, and triangulate them over it.
 
     Args:
-        camera: model of both frames.
+        camera: model of the newest frame.
         tracks: features.
-        key: the keyframe.
+        key: the keyframe, with its own camera: a lens may have zoomed since.
         T_now_key: float64 [4, 4], metres.
         config: gates, noise of odometer and features.
     """
-    first, second = homogeneous(camera, tracks.key), homogeneous(camera, tracks.now)
+    first = homogeneous(key.camera or camera, tracks.key)
+    second = homogeneous(camera, tracks.now)
     focal = math.sqrt(camera.fx * camera.fy)
     turn = float(np.linalg.norm(rotation_vector(T_now_key[:3, :3])))
     way = float(np.linalg.norm(T_now_key[:3, 3]))

@@ -80,9 +80,10 @@ class Publication:
             return ScaleState.UNSCALED
         if self.state is ScaleState.UNSCALED:
             sure = self.relative_sigma <= self.config.filter.max_sigma and scale_filter.confirmed
-            return ScaleState.METRIC if sure else ScaleState.UNSCALED
-        # by the filter's own deviation: a single wild fit does not take depth away
-        if own > _LEAVE * self.config.filter.max_sigma:
+            if not sure:
+                return ScaleState.UNSCALED
+        elif own > _LEAVE * self.config.filter.max_sigma:
+            # by the filter's own deviation: a single wild fit does not take depth away
             return ScaleState.UNSCALED
         return ScaleState.STALE if age > self.config.stale_after else ScaleState.METRIC
 

@@ -107,9 +107,10 @@ def in_view(camera: Camera, uv: np.ndarray) -> np.ndarray:
     return np.isfinite(camera.normalised(uv)).all(axis=1)
 
 
-def with_rays(camera: Camera, tracks: Tracks) -> Tracks:
-    """The features that have a viewing ray in both frames."""
-    seen = in_view(camera, tracks.key) & in_view(camera, tracks.now)
+def with_rays(camera: Camera, tracks: Tracks, key_camera: Camera | None = None) -> Tracks:
+    """The features that have a viewing ray in both frames; ``key_camera`` is the keyframe's model,
+    None where it is the same."""
+    seen = in_view(key_camera or camera, tracks.key) & in_view(camera, tracks.now)
     return tracks if seen.all() else Tracks(tracks.key_ns, tracks.key[seen], tracks.now[seen])
 
 

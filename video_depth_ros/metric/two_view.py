@@ -24,6 +24,7 @@ _TUKEY = 4.685
 _ITERATIONS = 8
 _ALIKE = 2.0  # on the variance: neighbouring features' errors are alike
 _LEAST_NOISE = 0.3  # share of the features' expected noise that is believed at least
+_LEAST_DEVIATION = 1e-6  # of an odometer's motion, rad or m: an exact one may say 0
 _NEAREST = 0.05  # ratio of the depths now and in the keyframe at which a point is behind
 
 
@@ -82,7 +83,8 @@ def correct(
         sigma_rotation, sigma_translation: of the odometer's motion, per axis [rad], [m].
     """
     R, t = T_now_key[:3, :3], T_now_key[:3, 3]
-    prior = np.repeat([sigma_rotation**-2.0, sigma_translation**-2.0], 3)
+    deviations = np.maximum([sigma_rotation, sigma_translation], _LEAST_DEVIATION)
+    prior = np.repeat(deviations**-2.0, 3)
     x, noise, information = np.zeros(6), sigma, np.diag(prior)
     for _ in range(_ITERATIONS):
         turned = first @ R.T
