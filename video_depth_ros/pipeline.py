@@ -135,9 +135,7 @@ class DepthPipeline:
     def flush(self) -> list[DepthEstimate]:
         """Everything that is waiting: frames that were held back, and those of an incomplete
         group, padded by repeating the last frame."""
-        estimates: list[DepthEstimate] = []
-        if self._session is not None and len(self._pending) > self._given:
-            estimates = self._run(self._session, complete=False)
+        estimates = self._incomplete()
         return self._pay() + estimates + self._release()
 
     def add_points(
@@ -264,7 +262,7 @@ class DepthPipeline:
         except Exception as error:
             # Whatever it was, the session has moved on: window and frames fit no longer.
             kind = "regressor" if isinstance(error, RegressorError) else type(error).__name__
-            self._restart_window(f"{kind}: {error}", failed=True)
+            self._restart_window(f"{kind}: {error}")
             raise
         if complete:
             self._pushes += 1
@@ -369,31 +367,34 @@ class DepthPipeline:
     def _end_stream(self, reason: str) -> None:
         """Start anew where images end that belong together: those of the group that is not
         complete come out, too, as at the end of a recording."""
-        if self._session is not None and len(self._pending) > self._given:
-            try:
-                self._owed = self._run(self._session, complete=False)
-            except RegressorError:
-                _LOG.exception("the last frames of a stream are lost")
+        try:
+            estimates = self._incomplete()
+        except RegressorError:  # of frames before: the one that comes now is not to pay for it
+            _LOG.exception("the last frames of a stream are lost")
+            return  # started anew already
+        self._owed += estimates
         self._restart_window(reason)
 
-    def _restart_window(self, reason: str, failed: bool = False) -> None:
+    def _incomplete(self) -> list[DepthEstimate]:
+        """Estimates of the frames that wait for their group, and what is owed before them."""
+        if self._session is None or len(self._pending) <= self._given:
+            return []
+        return self._run(self._session, complete=False)
+
+    def _restart_window(self, reason: str) -> None:
         _LOG.warning("stream started anew: %s", reason)
         self._resets += 1
         self._last_reset = reason
         try:
             self._owed += self._release()
-        except Exception:
-            if not failed:
-                raise
-            # what has failed may well fail again here; the first error is the one to tell of
-            _LOG.exception("frames that were held back are lost")
-        self._held.clear()
-        self._pending.clear()
-        self._given = self._pushes = 0
-        self._row_maps.forget()
-        self._estimate.reset()
-        if self._session is not None:
-            self._session.reset()
+        finally:  # what has failed may well fail again here
+            self._held.clear()
+            self._pending.clear()
+            self._given = self._pushes = 0
+            self._row_maps.forget()
+            self._estimate.reset()
+            if self._session is not None:
+                self._session.reset()
 
     def _require_session(self) -> RegressorSession:
         if self._session is None:

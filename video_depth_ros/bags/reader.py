@@ -160,13 +160,16 @@ class Recording:
             RecordingError: saying what fits.
         """
         held = self.topics.get(topic)
-        if held is None or held.kind not in kinds or not held.count:
-            if held is None:
-                came = "is not there"
-            else:
-                came = f"is {held.kind}" if held.kind not in kinds else "holds no message"
-            fitting = ", ".join(self.of_kind(*kinds)) or "none"
-            raise RecordingError(f"{self.path}: {topic} {came}; topics that fit: {fitting}")
+        if held is None:
+            came = "is not there"
+        elif held.kind not in kinds:
+            came = f"is {held.kind}"
+        elif not held.count:
+            came = "holds no message"
+        else:
+            return
+        fitting = ", ".join(self.of_kind(*kinds)) or "none"
+        raise RecordingError(f"{self.path}: {topic} {came}; topics that fit: {fitting}")
 
     def definition(self, connection: Connection) -> tuple[str, str]:
         """Message definition (ROS 2) and its hash, for copying a topic."""

@@ -46,8 +46,9 @@ def predicted(
     """
     middle = float(np.nanmedian(disparity))
     d = np.where(np.isfinite(disparity), disparity, middle)[..., None]
-    rays = (camera if key_camera is None else key_camera).rays()
-    seen = rays @ (R @ rotation(motion[6:])).T + d * motion[:3] + motion[3:6]
+    seen = (
+        (key_camera or camera).rays() @ (R @ rotation(motion[6:])).T + d * motion[:3] + motion[3:6]
+    )
     seen[..., 2] = np.maximum(seen[..., 2], _NEAREST)
     uv, _ = camera.project(seen)
     uv[~np.isfinite(uv).all(axis=1)] = -1.0  # remap does not define what it does with NaN

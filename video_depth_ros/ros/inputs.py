@@ -64,7 +64,7 @@ def input_topics(node: Node) -> dict[str, str]:
         topics["image/compressed"] = topics["image"]
         topics["image"] = topics["image"].removesuffix(_COMPRESSED)
     elif topics["image/compressed"] == f"{prefix}/image/compressed":
-        topics["image/compressed"] = f"{topics['image']}/compressed"
+        topics["image/compressed"] = topics["image"] + _COMPRESSED
     if topics["camera_info"] == f"{prefix}/camera_info":
         topics["camera_info"] = sibling(topics["image"], "camera_info")
     return topics
@@ -99,9 +99,9 @@ def check_qos_names(node: Node, names: Iterable[str]) -> None:
     for name in names:
         rest, _, policy = name.removeprefix(QOS_OVERRIDES).rpartition(".")
         topic, _, entity = rest.rpartition(".")
-        known = [kind.name.lower() for kind in _OVERRIDABLE]
-        if topic == info and entity == "subscription":
-            known = [kind.name.lower() for kind in _OVERRIDABLE_OF_CAMERA_INFO]
+        latched = topic == info and entity == "subscription"
+        policies = _OVERRIDABLE_OF_CAMERA_INFO if latched else _OVERRIDABLE
+        known = [kind.name.lower() for kind in policies]
         if policy not in known or entity not in ("subscription", "publisher"):
             raise ConfigError(
                 f"parameter {name}: expected {QOS_OVERRIDES}<full topic name>.subscription or "

@@ -149,13 +149,9 @@ class CachedClips:
         if not path.exists():
             made = self.source.clip(index)
             save_clip(path, made)
-        clip = load_clip(path)
-        if len(clip.rgb) < self.frames:
-            raise RecordingError(
-                f"cache: expected clips of {self.frames} frames in {self.folder}, got "
-                f"{len(clip.rgb)} in {path.name}; name another --cache folder, or delete this one"
-            )
-        return clip
+        return load_clip_of(
+            path, self.frames, "name another --cache folder, or delete the one it is in"
+        )
 
 
 def save_clip(path: Path, clip: Clip) -> None:
@@ -185,6 +181,22 @@ def load_clip(path: Path) -> Clip:
         )
     with np.errstate(divide="ignore"):
         return Clip(rgb, 1.0 / disparity)
+
+
+def load_clip_of(path: Path, frames: int, remedy: str) -> Clip:
+    """:func:`load_clip`, of a clip that must be so long.
+
+    Raises:
+        InputError: ``unreadable``, with the path.
+        RecordingError: it is shorter than ``frames``; ``remedy`` says what to do.
+    """
+    clip = load_clip(path)
+    if len(clip.rgb) < frames:
+        raise RecordingError(
+            f"cache: expected clips of {frames} frames or more, got {len(clip.rgb)} in {path}; "
+            f"{remedy}"
+        )
+    return clip
 
 
 def _unreadable(path: Path, came: str) -> InputError:

@@ -18,7 +18,14 @@ from typing import NamedTuple
 from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.training import recordings
 from video_depth_ros.training.batches import BatchConfig, BatchSource
-from video_depth_ros.training.clips import CachedClips, Clip, ClipSource, SimulatedClips, load_clip
+from video_depth_ros.training.clips import (
+    CachedClips,
+    Clip,
+    ClipSource,
+    SimulatedClips,
+    load_clip,
+    load_clip_of,
+)
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.datasets import LAYOUTS
 from video_depth_ros.training.validate import Validation
@@ -74,14 +81,11 @@ class SavedClips:
             InputError: ``unreadable``, with the path.
             RecordingError: it is shorter than ``frames``.
         """
-        path = self.files[index % len(self.files)]
-        clip = load_clip(path)
-        if len(clip.rgb) < self.frames:
-            raise RecordingError(
-                f"cache: expected clips of {self.frames} frames or more, as {self.files[0].name} "
-                f"has, got {len(clip.rgb)} in {path}; keep shorter clips in a folder of their own"
-            )
-        return clip
+        return load_clip_of(
+            self.files[index % len(self.files)],
+            self.frames,
+            f"{self.files[0].name} is that long; keep shorter clips in a folder of their own",
+        )
 
 
 def saved(folder: Path) -> SavedClips:
