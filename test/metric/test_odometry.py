@@ -18,7 +18,12 @@ from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import OdometryConfig
 from video_depth_ros.metric.flow import predicted
-from video_depth_ros.metric.odometry import off_edges, resistant_line, triangulated
+from video_depth_ros.metric.odometry import (
+    OdometrySource,
+    off_edges,
+    resistant_line,
+    triangulated,
+)
 from video_depth_ros.metric.poses import PoseHistory, inverse, rotation
 from video_depth_ros.metric.tracks import Tracks, homogeneous, with_rays
 from video_depth_ros.metric.two_view import Motion, triangulate
@@ -154,6 +159,22 @@ def test_a_wrong_motion_is_corrected_where_epipolar_lines_show_it() -> None:
         Motion(wrong[:3, :3], wrong[:3, 3], np.eye(6), 1e-3),
     )
     assert abs(np.median(as_told.now / truth) - 1.0) > 0.05  # it had to be
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_a_wrong_mounting_needs_a_correction_that_no_odometer_needs(degrees: float) -> None:
+    """Twenty degrees about any axis; a tenth of a metre forward is enough to tell."""
+    corrections = []
+    for axis in np.eye(3):
+        W = np.eye(4)
+        W[:3, :3] = rotation(np.radians(degrees) * axis)
+        for seed in range(5):
+            T = _motion(0.1, 0.1)
+            tracks, key, _, _ = _features(seed, T, 0.3)
+            told = W @ T @ inverse(W)
+            corrections.append(triangulated(CAMERA, tracks, key, told, CONFIG).motion.correction)
+    limit = CONFIG.max_correction
+    assert min(corrections) > limit if degrees else max(corrections) < limit
 
 
 @pytest.mark.parametrize("forward, side", [(0.5, 0.03), (0.01, 0.06), (0.3, 0.3)])
@@ -297,12 +318,15 @@ def drive() -> Drive:
     return Drive(np.array(rgb), np.array(depth), poses, times, simulation.camera)
 
 
-def _run(drive: Drive, poses: np.ndarray, T_camera_base: np.ndarray) -> tuple:
+def _run(
+    drive: Drive, poses: np.ndarray, T_camera_base: np.ndarray, later: np.ndarray | None = None
+) -> tuple:
+    """Drive with a mounting, and another one from the sixth frame on."""
     scaler = MetricScaler(replace_flat(ScaleConfig(), {"sources": ("odometry",)}))
     scale = None
     for k, t in enumerate(drive.times):
-        scaler.add_odometry(poses[k], round(t * 1e9), T_camera_base)
-    for k, t in enumerate(drive.times):
+        mounting = T_camera_base if later is None or k < 6 else later
+        scaler.add_odometry(poses[k], round(t * 1e9), mounting)
         with np.errstate(divide="ignore"):
             d = torch.from_numpy((1.0 / drive.depth[k] / 0.8 - 0.05).astype(np.float32))
         scale = scaler.update(d, torch.from_numpy(drive.rgb[k]), drive.camera, round(t * 1e9), 0)
@@ -317,6 +341,57 @@ def test_a_drive_gives_the_scale(drive: Drive) -> None:
     q = float(d.median())
     assert (scale.a * q + scale.b) / (0.8 * (q + 0.05)) == pytest.approx(1.0, abs=0.04)
     assert report.sources["odometry"].verdicts[Verdict.ACCEPTED] >= 2
+
+
+@pytest.mark.parametrize("axis", [(0.0, 1.0, 0.0), (1.0, 0.0, 0.0)])
+def test_a_wrong_mounting_is_named(drive: Drive, axis: tuple[float, float, float]) -> None:
+    T_camera_base = inverse(T_LINK_OPTICAL)
+    wrong = np.eye(4)
+    wrong[:3, :3] = rotation(np.radians(20.0) * np.array(axis))
+    scale, report, _ = _run(drive, drive.poses @ T_camera_base, wrong @ T_camera_base)
+    assert scale.state is ScaleState.UNSCALED
+    odometry = report.sources["odometry"]
+    assert odometry.verdicts[Verdict.CONTRADICTED] >= 1 and "odometry: contr" in report.last_reject
+
+
+def test_what_a_contradicted_odometer_gave_is_forgotten(drive: Drive) -> None:
+    right = inverse(T_LINK_OPTICAL)
+    first = Drive(drive.rgb[:6], drive.depth[:6], drive.poses, drive.times[:6], drive.camera)
+    assert _run(first, drive.poses @ right, right)[0].state is ScaleState.METRIC
+    wrong = np.eye(4)
+    wrong[:3, :3] = rotation(np.array([0.0, np.radians(20.0), 0.0]))
+    scale, report, _ = _run(drive, drive.poses @ right, right, wrong @ right)
+    assert report.sources["odometry"].last is Verdict.CONTRADICTED
+    assert scale.state is ScaleState.UNSCALED
+
+
+def test_corrections_are_judged_one_by_one_and_on_average() -> None:
+    def verdicts(*corrections: float) -> list[bool]:
+        source = OdometrySource(CONFIG)
+        motions = [Motion(np.eye(3), np.zeros(3), np.eye(6), 0.0, c) for c in corrections]
+        return [source._judged(motion) is Verdict.CONTRADICTED for motion in motions]
+
+    assert verdicts(1.0, 3.0, 11.0, 2.0, 8.0, 1.0) == [False] * 6
+    assert verdicts(1.0, 900.0, 1.0, 1.0) == [False, True, False, False]
+    assert verdicts(10.0, 10.0, 10.0, 10.0)[-2:] == [True, True]
+    assert verdicts(*[900.0] * 9, *[1.0] * 5)[-2:] == [False, False]
+    off = OdometrySource(replace_flat(CONFIG, {"max_correction": 0.0}))
+    assert off._judged(Motion(np.eye(3), np.zeros(3), np.eye(6), 0.0, 900.0)) is None
+
+
+@pytest.mark.parametrize("frame", [1, 3])
+def test_a_jump_of_the_odometer_gives_no_wrong_depth(drive: Drive, frame: int) -> None:
+    """Along the way, where no epipolar line shows it."""
+    T_camera_base = inverse(T_LINK_OPTICAL)
+    poses = drive.poses.copy()
+    way = poses[frame, :3, 3] - poses[frame - 1, :3, 3]
+    poses[frame:, :3, 3] += 0.5 * way / np.linalg.norm(way)
+    for seen in range(frame, len(poses)):
+        part = Drive(drive.rgb[:seen], drive.depth[:seen], poses, drive.times[:seen], drive.camera)
+        scale, _, d = _run(part, poses @ T_camera_base, T_camera_base)
+        if scale.state is ScaleState.METRIC:
+            q = float(d.median())
+            assert (scale.a * q + scale.b) / (0.8 * (q + 0.05)) == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_robot_that_stands_gives_none(drive: Drive) -> None:

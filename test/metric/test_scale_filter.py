@@ -85,6 +85,18 @@ def test_a_single_depth_from_nothing_is_not_a_known_scale() -> None:
     assert f.relative_sigma(1.0) > 0.2
 
 
+def test_a_level_is_no_witness_of_slope() -> None:
+    f = ScaleFilter(FilterConfig())
+    f.update(_level(0.6, 0.05, 0.5))
+    for _ in range(2):
+        f.update(_fit(0.6, 0.05), witnesses=1)
+        for _ in range(10):
+            f.update(_level(0.6, 0.05, 0.5))
+        assert not f.confirmed
+    f.update(_fit(0.6, 0.05), witnesses=1)
+    assert f.confirmed
+
+
 def test_a_common_error_is_not_averaged_within_one_fit() -> None:
     f = ScaleFilter(FilterConfig())
     f.update(_fit(0.6, 0.05, sigma=0.001, common=0.1))

@@ -182,9 +182,7 @@ def _published(
     for a, b in ((0.5, shift), new):
         estimate = ScaleFilter(ScaleConfig().filter)
         level = 0.5 * a + b
-        estimate.update(
-            ScaleFit(Verdict.ACCEPTED, a, level, 0.5, doubt * level, doubt * a), sure=True
-        )
+        estimate.update(ScaleFit(Verdict.ACCEPTED, a, level, 0.5, doubt * level, doubt * a))
         scales.append(publication.publish(estimate, view, 0, seconds, jumped=False))
     assert scales[0].a == 0.5
     return scales[1]

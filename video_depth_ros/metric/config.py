@@ -83,6 +83,15 @@ class OdometryConfig:
         1.5, "Largest reprojection error of a feature.", unit="px", low=0.1, high=50.0
     )
     max_age: float = parameter(5.0, "Longest time a keyframe is kept.", unit="s", low=0.1)
+    max_correction: float = parameter(
+        16.8,
+        "Largest correction of the odometer's motion by the features, in the deviations below, "
+        "squared and summed (chi-square, six degrees of freedom: exceeded in 1 % at most). "
+        "Beyond, its mounting or its clock is wrong, or its frame has jumped. 0 switches the "
+        "test off.",
+        low=0.0,
+        high=1e6,
+    )
     sigma_pixel: float = parameter(
         0.4, "Standard deviation of a feature's position.", unit="px", low=0.01, high=20.0
     )

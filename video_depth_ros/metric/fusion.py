@@ -16,15 +16,18 @@ from video_depth_ros.metric.misalignment import Agreement, agreement
 from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import SourceRecord
-from video_depth_ros.metric.scale_filter import ScaleFilter
+from video_depth_ros.metric.scale_filter import CONFIRMED, ScaleFilter
 
 _PLACED = ("lidar", "sparse_depth")  # sources whose extrinsics can be checked
 _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may still be sky
 _CLEARED = 0.8  # misalignment at which a misaligned source is used again
 _TREND = 0.5  # weight of a new scan in the average misalignment
+_NARROW = 0.05  # of that weight is left to a scan of one part of the view
 _LEAST = 0.2  # misalignment below which all scans count alike
 # No map follows from such a measurement, but it tells how far off the present one is.
 _USELESS = (Verdict.UNRELATED, Verdict.OUTLIERS, Verdict.INVERTED, Verdict.NON_POSITIVE)
+# An odometer's jump along its way is seen in no single triangulation: two are needed.
+_TRIANGULATION = 2
 _LOWEST = 0.2  # fitted over measured inverse depth that still says anything
 
 
@@ -81,22 +84,21 @@ class Fusion:
         known = np.isfinite(d)
         d, anchors = d[known], anchors.take(known)
         agreed = self._agreement(source, view, anchors)
-        if self._misaligned(source, agreed):
-            self._distrust(source, view.stamp_ns)
+        parts = covered_parts(anchors.uv, view.disparity.shape)
+        if self._misaligned(source, agreed, parts):
+            self.distrust(source, view.stamp_ns)
             self.count(source, Verdict.MISALIGNED)
             return Verdict.MISALIGNED
         prior = (self.filter.a, self.filter.b) if self.filter.known else None
         if prior is None and len(anchors) == 1:
             prior = (1.0, 0.0)
         fit = fit_scale(
-            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common,
-            covered_parts(anchors.uv, view.disparity.shape),
+            d, anchors.inverse_depth, anchors.sigma, self.config.fit, prior, anchors.common, parts
         )  # fmt: skip
         if fit.verdict is Verdict.LEVEL_ONLY and not agreed.related:
             # not a scene at one depth: the sensor does not see what the camera sees
             fit = dataclasses.replace(fit, verdict=Verdict.UNRELATED)
-        sure = agreed.sure or source not in _PLACED
-        verdict = self.take(source, view, fit, sure)
+        verdict = self.take(source, view, fit, _witnesses(source, agreed))
         if self.filter.known and len(anchors):
             ratio = (self.filter.a * d + self.filter.b) / anchors.inverse_depth
             self.account(source).residual = float(np.median(np.abs(ratio - 1.0)))
@@ -108,14 +110,14 @@ class Fusion:
             self.fused.append(Fused(view.stamp_ns, anchors, d))
         return verdict
 
-    def take(self, source: str, view: View, fit: ScaleFit, sure: bool = True) -> Verdict:
+    def take(self, source: str, view: View, fit: ScaleFit, witnesses: int = CONFIRMED) -> Verdict:
         """Take a fit into the filter and account for it."""
         if fit.verdict in USABLE and not self._positive(view, fit):
             fit = dataclasses.replace(fit, verdict=Verdict.NON_POSITIVE)
         record = self.account(source)
         last = record.used_ns
         since_last = math.inf if last is None else abs(view.stamp_ns - last) * 1e-9
-        verdict = self.filter.update(fit, since_last, sure)
+        verdict = self.filter.update(fit, since_last, witnesses)
         record.anchors, record.inlier_share = fit.n, fit.inlier_share
         if fit.verdict in USABLE:
             record.innovation = self.filter.innovation
@@ -143,29 +145,35 @@ class Fusion:
             return Agreement()
         return agreement(view, view.camera, anchors)
 
-    def _misaligned(self, source: str, agreed: Agreement) -> bool:
-        """Whether a sensor has looked elsewhere, on average of its scans."""
+    def _misaligned(self, source: str, agreed: Agreement, parts: float) -> bool:
+        """Whether a sensor has looked elsewhere, on average of its scans.
+
+        The mounting does not change when points are seen in one part of the view alone, where some
+        other place agrees better by chance: such a scan hardly changes what wider ones have told.
+        """
         limit = self.config.lidar.max_misalignment
         if limit <= 0.0:
             return False
         record = self.account(source)
         if not math.isnan(agreed.misalignment):
             new, old = max(agreed.misalignment, _LEAST), record.misalignment
-            mean = new if math.isnan(old) else old ** (1.0 - _TREND) * new**_TREND
+            share = _TREND * min(max(parts - 1.0, _NARROW), 1.0)
+            mean = new if math.isnan(old) else old ** (1.0 - share) * new**share
             record.misalignment = mean
         # once under suspicion, only clear agreement in place clears it
         if record.last is Verdict.MISALIGNED:
             limit = min(limit, _CLEARED)
         return record.misalignment > limit
 
-    def _distrust(self, source: str, stamp_ns: int) -> None:
-        """A sensor turns out to look elsewhere: so did it before, when it was believed.
+    def distrust(self, source: str, stamp_ns: int) -> None:
+        """A source turns out to be mounted otherwise: so it was before, when it was believed.
 
         What it gave is kept only where another source has borne it out lately.
         """
         record = self.account(source)
-        if record.last is Verdict.MISALIGNED or record.used_ns is None:
+        if record.used_ns is None:
             return
+        record.used_ns = None
         others = [other.used_ns for name, other in self.sources.items() if name != source]
         oldest = stamp_ns - self.config.stale_after * 1e9
         if not any(used is not None and used >= oldest for used in others):
@@ -182,3 +190,10 @@ class Fusion:
         margin = _SKY * fit.level + np.hypot(fit.sigma_level, slope * away)
         q = fit.level + fit.slope * away
         return bool(np.mean(q > -margin) >= self.config.fit.min_positive)
+
+
+def _witnesses(source: str, agreed: Agreement) -> int:
+    """For how many witnesses a fit of a source counts."""
+    if source == "odometry":
+        return _TRIANGULATION
+    return CONFIRMED if source not in _PLACED or agreed.sure else 1

@@ -35,10 +35,18 @@ _EDGE = 0.15  # relative range of inverse depth within, above which a feature li
 _ALIKE = 0.3  # of the disagreement of disparity and features that is common to all of them
 _LASTING = 2.0  # s that it lasts: traffic, repeated texture, a network's error of shape
 _LEAST = 0.5  # s between measurements that the filter holds apart itself
+# Shares of max_correction: where the mean correction begins, and above which it is too large.
+_EXPECTED, _ON_AVERAGE = 0.25, 0.45
+_TREND = 0.3  # weight of a new correction in the mean
 
 
 class OdometrySource:
-    """Features from a keyframe until the robot has moved far enough, then anchors."""
+    """Features from a keyframe until the robot has moved far enough, then anchors.
+
+    Attributes:
+        contradicted: whether the features have been contradicting the odometer for a while: its
+            mounting is wrong, or it is worse than it says, and what it gave before is in doubt.
+    """
 
     def __init__(self, config: OdometryConfig) -> None:
         self.config = config
@@ -48,6 +56,12 @@ class OdometrySource:
         self._key: View | None = None
         self._key_image = np.zeros((0, 0), np.uint8)
         self._given_ns: int | None = None
+        self._mean_correction = _EXPECTED * config.max_correction
+
+    @property
+    def contradicted(self) -> bool:
+        """See above."""
+        return self._mean_correction > _ON_AVERAGE * self.config.max_correction
 
     def add(self, T_odom_base: np.ndarray, stamp_ns: int, T_camera_base: np.ndarray) -> None:
         """Take a pose."""
@@ -86,6 +100,8 @@ class OdometrySource:
         T = self.motion(tracks.key_ns, stamp_ns) if enough else None
         if T is not None and np.linalg.norm(T[:3, 3]) >= self.config.min_baseline:
             found = self._triangulated(image, view, camera, tracks, T)
+            if isinstance(found, Verdict):
+                return self._start_keyframe(image, view, found)
             if found is not None:
                 few = len(found) < self.config.min_tracks
                 self._start_keyframe(image, view, None)
@@ -108,19 +124,27 @@ class OdometrySource:
 
     def _triangulated(
         self, image: np.ndarray, view: View, camera: Camera, tracks: Tracks, T: np.ndarray
-    ) -> Anchors | None:
-        """Anchors over the motion so far; None where a longer one would tell more."""
+    ) -> Anchors | Verdict | None:
+        """Anchors over the motion so far; None where a longer one would tell more.
+
+        CONTRADICTED is a motion that the features refute, however short it is, or one of several
+        that they have to correct more than an odometer needs on average.
+        """
         assert self._key is not None
         config = self.config
         fading = self._tracker.survival < _FADING
         limit = config.max_sigma * (_ENOUGH_FADING if fading else 1.0)
         seen = triangulated(camera, tracks, self._key, T, config)
+        if 0.0 < config.max_correction < seen.motion.correction:
+            return self._judged(seen.motion)
         if (
             len(seen.anchors) < config.min_tracks
             or seen.parallax < math.radians(config.min_parallax)
             or seen.anchors.common > limit
         ):
             return None
+        if self._judged(seen.motion) is Verdict.CONTRADICTED:
+            return Verdict.CONTRADICTED
         if seen.slope > 0.0:
             tau = np.outer([seen.slope, seen.shift], seen.motion.t).ravel()
             motion = np.concatenate([tau, np.zeros(3)])
@@ -141,6 +165,15 @@ class OdometrySource:
         return off_edges(
             dataclasses.replace(seen.anchors, common=common), view, seen.slope, config.min_tracks
         )
+
+    def _judged(self, motion: Motion) -> Verdict | None:
+        """CONTRADICTED when the features refute a motion, alone or with those before."""
+        most = self.config.max_correction
+        if most <= 0.0:
+            return None
+        new = min(motion.correction, most)
+        self._mean_correction += _TREND * (new - self._mean_correction)
+        return Verdict.CONTRADICTED if new >= most or self.contradicted else None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Verdict(Enum):
     DISABLED = "disabled"  # the source is not in scale.sources
     SHORT_BASELINE = "short_baseline"  # the robot moved too little to triangulate
     FEW_TRACKS = "few_tracks"  # not enough features could be followed
+    CONTRADICTED = "contradicted"  # the features refute the odometer: mounting, a jump, clocks?
     UNOBSERVABLE = "unobservable"  # the motion does not excite the scale
 
 

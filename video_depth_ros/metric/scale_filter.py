@@ -27,7 +27,7 @@ from video_depth_ros.metric.reasons import USABLE, Verdict
 _UNKNOWN_SHIFT = 0.5  # prior sigma of b, share of the level, where only the level was seen
 _FADE = 0.2  # weight of a new fit in the average roughness
 _SHORTEST = 0.1  # time that errors last at least [s]
-_CONFIRMED = 3  # fits in doubt that make a certain one
+CONFIRMED = 3  # witnesses that confirm an estimate: fits in doubt count one each
 _CARRIED = 0.3  # sigma of log a, and of b as share of the level, carried over a restart
 
 
@@ -43,7 +43,7 @@ class ScaleFilter:
         self._sloped = False  # whether any fit saw slope and level apart
         self._roughness = 0.0  # typical relative error of the disparity
         self._rival: tuple[float, float] | None = None  # the map of what was refused last
-        self._support = 0  # fits taken in; one beyond doubt counts for all that are needed
+        self._support = 0  # witnesses of slope and level so far
         self.innovation = math.nan  # normalised, of the newest measurement
 
     @property
@@ -54,7 +54,7 @@ class ScaleFilter:
     @property
     def confirmed(self) -> bool:
         """Whether slope and level were seen, beyond doubt or several times alike."""
-        return self._sloped and self._support >= _CONFIRMED
+        return self._sloped and self._support >= CONFIRMED
 
     @property
     def a(self) -> float:
@@ -118,13 +118,16 @@ class ScaleFilter:
         covariance = self.covariance if disputed else self._own_covariance()
         return math.sqrt(float(phi @ covariance @ phi)) / q if q > 0.0 else math.inf
 
-    def update(self, fit: ScaleFit, since_last: float = math.inf, sure: bool = True) -> Verdict:
+    def update(
+        self, fit: ScaleFit, since_last: float = math.inf, witnesses: int = CONFIRMED
+    ) -> Verdict:
         """Take a fit in.
 
         Args:
             fit: what one source found in one frame.
             since_last: seconds since the same source's last fit.
-            sure: whether one such fit is enough to believe.
+            witnesses: for how many such a fit counts; CONFIRMED is enough by itself. A level
+                alone is none.
 
         Returns:
             The fit's verdict, GATED or REINITIALISED.
@@ -135,7 +138,7 @@ class ScaleFilter:
         if fit.verdict not in USABLE:
             return fit.verdict
         if self._x is None:
-            self._start(fit, sure)
+            self._start(fit, witnesses)
             return fit.verdict
         nu, H, R = self._innovation(fit)
         S = H @ self._P @ H.T + R
@@ -147,8 +150,9 @@ class ScaleFilter:
         R = R * max(1.0, self.config.correlation / max(since_last, 1e-3))
         S = H @ self._P @ H.T + R
         K = np.linalg.solve(S, H @ self._P).T
-        self._support += _CONFIRMED if sure else 1
-        self._sloped |= fit.verdict is Verdict.ACCEPTED
+        if fit.verdict is Verdict.ACCEPTED:
+            self._sloped = True
+            self._support += witnesses
         left = np.eye(2) - K @ H
         self._x = self._x + K @ nu
         self._P = left @ self._P @ left.T + K @ R @ K.T
@@ -168,12 +172,12 @@ class ScaleFilter:
         shared = np.array([fit.level, 1.0]) * fit.common
         return nu, H, R + np.outer(shared, shared)
 
-    def _start(self, fit: ScaleFit, sure: bool) -> None:
+    def _start(self, fit: ScaleFit, witnesses: int) -> None:
         """First estimate. Seen at one depth only, b has a broad prior about zero."""
         self._level = abs(fit.level)
         self._undisputed()
         self._sloped = fit.verdict is Verdict.ACCEPTED
-        self._support = _CONFIRMED if sure else 1
+        self._support = witnesses if self._sloped else 0
         if self._sloped:
             a, b = fit.slope, fit.shift
             # from (level, log a) back to (log a, b): b = level - a * centre
@@ -186,7 +190,7 @@ class ScaleFilter:
         a = fit.level / fit.centre if fit.centre > 0.0 else fit.level
         self._x = np.array([math.log(max(a, 1e-9)), fit.level - a * fit.centre])
         self._P = np.diag([1.0, (_UNKNOWN_SHIFT * self._level) ** 2])
-        self.update(fit, sure=False)
+        self.update(fit)
 
     def _own_covariance(self) -> np.ndarray:
         J = np.diag([self.a, 1.0])
@@ -206,7 +210,7 @@ class ScaleFilter:
         self._rivals.append(fit)
         if len(self._rivals) < self.config.reinitialise_after:
             return Verdict.GATED
-        self._start(fit, sure=True)
+        self._start(fit, CONFIRMED)
         return Verdict.REINITIALISED
 
 

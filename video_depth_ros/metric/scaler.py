@@ -272,6 +272,8 @@ class MetricScaler:
         if odometry:
             anchors = self._odometry.anchors(image, view, camera)
             if isinstance(anchors, Verdict):
+                if self._odometry.contradicted:
+                    self._fusion.distrust("odometry", view.stamp_ns)
                 self._fusion.count("odometry", anchors)
             elif anchors is not None:
                 verdict = self._fusion.fuse("odometry", view, anchors)

@@ -36,12 +36,15 @@ class Motion:
         R, t: float64 [3, 3] and [3], metres; true R is R exp(w), true t is t + e.
         covariance: of (w [rad], e [m]).
         noise: standard deviation of the features across their epipolar lines, as rays.
+        correction: of the odometer's motion, in its own deviations, squared and summed: at most
+            chi-square of six degrees of freedom where it is as good as it says.
     """
 
     R: np.ndarray
     t: np.ndarray
     covariance: np.ndarray
     noise: float
+    correction: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def correct(
         R, t = R @ rotation(step[:3]), t + step[3:]
         if np.linalg.norm(step[:3]) < 1e-6:
             break
-    return Motion(R, t, np.linalg.inv(information), noise)
+    return Motion(R, t, np.linalg.inv(information), noise, float(prior @ np.square(x)))
 
 
 def triangulate(first: np.ndarray, second: np.ndarray, motion: Motion) -> Points:
