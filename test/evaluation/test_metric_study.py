@@ -224,6 +224,20 @@ def test_the_command_prints_markdown_and_writes_json(
     assert (tmp_path / "sigma.png").stat().st_size < 100_000
 
 
+def test_a_mounting_error_is_told_and_felt(tmp_path: Path) -> None:
+    def study(y: float) -> DriveResult:
+        outcome = MetricStudy(
+            "simulated", regressor="laboratory", worlds=("room",), seeds=1, first_seed=3,
+            sources=("lidar",), seconds=1.7, size=(72, 96), cache=tmp_path,
+            mounting_error=(0.0, y, 0.0),
+        ).run()  # fmt: skip
+        assert ("turned by 0, 25, 0 degrees" in outcome.setting) == (y > 0.0)
+        return outcome.groups["lidar"][0]
+
+    right, wrong = study(0.0), study(25.0)
+    assert right.metric_frames > 10 and wrong.metric_frames < right.metric_frames
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -232,6 +246,7 @@ def test_the_command_prints_markdown_and_writes_json(
         (["--metric", "simulated", "--source", "sonar"], "sonar"),
         (["--metric", "simulated", "--seeds", "0"], "--seeds"),
         (["--metric", "still", "--seconds", "0.1"], "--seconds"),
+        (["--metric", "simulated", "--mounting-error", "nan", "0", "0"], "--mounting-error"),
         (["--metric", "simulated", "--set", "scale.nothing=1"], "scale.nothing"),
         (["--metric", "simulated", "--set", "regressor.weights=x"], "--weights"),
         (["--stability", "--set", "regressor.window=5"], "--window"),

@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--seconds", type=float, default=6.0, help="simulated, still: of a drive")
     group.add_argument("--rate", type=float, default=10.0, help="simulated: images per second")
+    group.add_argument(
+        "--mounting-error", type=float, nargs=3, default=(0.0, 0.0, 0.0), metavar=("X", "Y", "Z"),
+        help="simulated: degrees about the camera's axes by which the extrinsics of LiDAR, "
+        "odometry and IMU are wrong",
+    )  # fmt: skip
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep simulated drives here")
     group.add_argument("--runs", type=int, default=100, help="still: runs without acceleration")
     group.add_argument("--data", type=Path, metavar="DIR", help="kitti, euroc: the recording")
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace, machine: str) -> int:
         seconds=args.seconds,
         rate=args.rate,
         size=args.size[0] if args.size else (144, 192),
+        mounting_error=tuple(args.mounting_error),
         cache=args.cache,
         runs=args.runs,
         data=args.data,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation import metric_study_recordings as recordings
@@ -30,6 +32,7 @@ from video_depth_ros.evaluation.metric_study_tables import (
     summary,
     window_table,
 )
+from video_depth_ros.metric.poses import rotation
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.base import Regressor
 from video_depth_ros.simulation.recording import SimulationConfig
@@ -87,6 +90,8 @@ class MetricStudy:
         seeds, first_seed: simulated drives per world; the first also for ``still``.
         worlds, sources: to simulate; each source is measured alone.
         seconds, rate, size: of a simulated drive, its images (height, width).
+        mounting_error: degrees about the camera's x, y and z by which a simulated drive's
+            extrinsics are told wrong.
         cache: folder for simulated drives.
         runs: of ``still`` without acceleration; a tenth as many swing.
         data: folder of the recording.
@@ -105,6 +110,7 @@ class MetricStudy:
     seconds: float = 6.0
     rate: float = 10.0
     size: tuple[int, int] = (144, 192)
+    mounting_error: tuple[float, float, float] = (0.0, 0.0, 0.0)
     cache: Path | None = None
     runs: int = 100
     data: Path | None = None
@@ -132,6 +138,10 @@ class MetricStudy:
         ):  # fmt: skip
             if number < low:
                 raise ConfigError(f"--{name}: expected {low} or more, got {number}")
+        if not np.isfinite(self.mounting_error).all():
+            raise ConfigError(
+                f"--mounting-error: expected three angles in degrees, got {self.mounting_error}"
+            )
         if not 0.5 <= self.seconds <= 600.0:
             raise ConfigError(f"--seconds: expected 0.5 to 600, got {self.seconds:g}")
         if self.study in ("kitti", "euroc") and self.data is None:
@@ -158,7 +168,7 @@ class MetricStudy:
                     world=world, seed=seed, seconds=self.seconds, rate=self.rate,
                     height=self.size[0], width=self.size[1], heldout=True, threads=1,
                 )  # fmt: skip
-                drive = simulated_drive(simulation, self.cache)
+                drive = _turned(simulated_drive(simulation, self.cache), self.mounting_error)
                 for result in self._with_each_source(drive, network, seed):
                     groups[result.source].append(result)
         setting = (
@@ -167,6 +177,9 @@ class MetricStudy:
             f"{self.seconds:g} s at {self.rate:g} Hz, {self.size[1]}x{self.size[0]}, regressor "
             f"{self.regressor}"
         )
+        if any(self.mounting_error):
+            wrong = ", ".join(f"{degrees:g}" for degrees in self.mounting_error)
+            setting += f", extrinsics turned by {wrong} degrees about the camera's x, y, z"
         return Outcome(setting, [source_table(groups)], groups)
 
     def _with_each_source(
@@ -239,3 +252,15 @@ class MetricStudy:
             self.pipeline.regressor, name=self.regressor, weights=self.weights, device=self.device
         )
         return registry.load(own)
+
+
+def _turned(drive: Drive, degrees: tuple[float, float, float]) -> Drive:
+    """The drive with extrinsics turned about the camera's axes."""
+    T = np.eye(4)
+    T[:3, :3] = rotation(np.radians(np.asarray(degrees, dtype=np.float64)))
+    return dataclasses.replace(
+        drive,
+        T_camera_lidar=T @ drive.T_camera_lidar,
+        T_camera_imu=T @ drive.T_camera_imu,
+        T_camera_base=T @ drive.T_camera_base,
+    )
