@@ -67,8 +67,8 @@ class Drive:
     T_camera_base: np.ndarray
 
 
-def make_drive(world: str, seed: int, style: str) -> Drive:
-    """Four seconds at five images a second."""
+def make_drive(world: str, seed: int, style: str, error: float = ERROR) -> Drive:
+    """Four seconds at five images a second; ``error`` of the disparity's shape."""
     simulation = Simulation.of(
         SimulationConfig(
             world=world, seed=seed, path=style, seconds=SECONDS, rate=RATE, width=96, height=72
@@ -91,7 +91,7 @@ def make_drive(world: str, seed: int, style: str) -> Drive:
         z = ranges.reshape(length.shape) / length
         field = 0.95 * field + np.sqrt(1.0 - 0.95**2) * rng.normal(size=field.shape)
         wrong = cv2.resize(field.astype(np.float32), (camera.width, camera.height))
-        q = np.where(np.isfinite(z), 1.0 / z, 0.0) * np.exp(ERROR * wrong)
+        q = np.where(np.isfinite(z), 1.0 / z, 0.0) * np.exp(error * wrong)
         depth.append(np.where(np.isfinite(z), z, np.nan))
         disparity.append(((q - B) / A).astype(np.float32))
         turn = laser.scan(simulation.world, path, rig, _LIDAR, float(t), rng)

@@ -16,6 +16,7 @@ from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.fusion import Fusion
+from video_depth_ros.metric.misalignment import Agreement
 from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.publication import Publication
@@ -443,6 +444,16 @@ def test_a_misaligned_sensor_s_scale_is_kept_only_where_another_bears_it_out(oth
             assert state is ScaleState.METRIC
     assert scaler.report(0).sources["lidar"].last is Verdict.MISALIGNED
     assert state is (ScaleState.METRIC if other == "recent" else ScaleState.UNSCALED)
+
+
+def test_a_scan_of_one_part_hardly_changes_what_wide_ones_told() -> None:
+    fusion = Fusion(ScaleConfig())
+    right, wrong = Agreement(0.1, 1.0, 0.9), Agreement(0.3, 1.0, 3.0)
+    assert not any(fusion._misaligned("lidar", right, 6.0) for _ in range(5))
+    assert not any(fusion._misaligned("lidar", wrong, 1.0) for _ in range(10))
+    assert [fusion._misaligned("lidar", wrong, 6.0) for _ in range(2)] == [True, True]
+    first = Fusion(ScaleConfig())  # with nothing else to go by it counts
+    assert first._misaligned("lidar", wrong, 1.0)
 
 
 def test_bad_arguments_are_refused(scene: Scene) -> None:

@@ -58,6 +58,23 @@ def test_stages_resume_and_export(clips, tmp_path, capsys):
     assert len(log) == 6
 
 
+def test_log_and_curve_are_there_beside_every_checkpoint(clips, tmp_path, monkeypatch):
+    """A run that is watched, or killed, has them as far as its checkpoint."""
+    from video_depth_ros.training import curves
+
+    written, write = [], curves.write_log
+
+    def seen(path, history):
+        written.append((path.name, len(history), path.with_name("checkpoint.pt").exists()))
+        write(path, history)
+
+    monkeypatch.setattr(curves, "write_log", seen)
+    out = tmp_path / "run"
+    pixel = ["train", "--stage", "pixel", "--out", str(out), "--data", clips, *TINY, "tau=0"]
+    assert main([*pixel, "save_every=2"]) == 0
+    assert written == [("log.jsonl", 2, True), ("log.jsonl", 4, True), ("log.jsonl", 4, True)]
+
+
 def test_a_run_that_started_from_an_exported_file_goes_on_without_it(clips, tmp_path):
     first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "tiny.safetensors"
     pixel = ["train", "--stage", "pixel", "--data", clips, *TINY, "tau=0"]

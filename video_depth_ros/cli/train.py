@@ -156,6 +156,10 @@ def run(args: argparse.Namespace) -> int:
 def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[no-untyped-def]
     from video_depth_ros.training.curves import CURVE, LOG, draw_curves, write_log
 
+    def curves() -> None:
+        write_log(out / LOG, trainer.history)
+        draw_curves(out / CURVE, trainer.history, f"{config.stage} stage")
+
     config, first = trainer.config, trainer.ranks.rank == 0
     columns = (
         TextColumn("{task.description}"),
@@ -168,19 +172,22 @@ def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[
         task = progress.add_task(config.stage, total=config.steps, completed=trainer.step, note="")
 
         def report(log: dict[str, float]) -> None:
+            if not first:
+                return
             step = int(log["step"])
             progress.update(task, completed=step, note=f"loss {log['loss']:.4f}")
             held = {k: f"{v:.4f}" for k, v in log.items() if k.startswith("val_")}
             if held or step % config.log_every == 0:
                 extra = " ".join(f"{k} {v}" for k, v in held.items())
                 progress.console.print(f"step {step}  loss {log['loss']:.4f}  {extra}")
+            if step % config.save_every == 0:  # beside the checkpoint, for who looks meanwhile
+                curves()
 
         try:
             trainer.run(data, report)
         finally:
             if first and trainer.history:
-                write_log(out / LOG, trainer.history)
-                draw_curves(out / CURVE, trainer.history, f"{config.stage} stage")
+                curves()
 
 
 def normalise(trainer, data) -> None:  # type: ignore[no-untyped-def]
