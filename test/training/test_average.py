@@ -58,6 +58,26 @@ def test_runs_of_another_kind_are_refused(runs, small, planes, tmp_path):
         average([])
 
 
+def test_a_run_and_the_file_that_it_began_with(runs, small, planes, tmp_path):
+    file, run, mean = (tmp_path / name for name in ("a.safetensors", "run", "mean.safetensors"))
+    assert main(["average", str(runs[1]), "--export", str(file), "--window", "3"]) == 0
+    config = small(steps=2, stage="pixel", tau=0.0)
+    Trainer(initial_model(config, file), config, run).run(planes(config))
+    words = [f"{run}@0.7", f"{file}@0.3", "--export", str(mean), "--window", "3"]
+    assert main(["average", *words]) == 0
+    a, b = weights(run), initial_model(config, file).state_dict()
+    model, _, notes = average([(run, 0.7), (file, 0.3)])
+    for name, tensor in model.state_dict().items():
+        expected = 0.7 * a[name].double() + 0.3 * b[name].double()
+        torch.testing.assert_close(tensor, expected.float(), rtol=0, atol=1e-7)
+    assert notes[1] == {"share": 0.3, "file": "a.safetensors"}
+    assert load(RegressorConfig(weights=str(mean), device="cpu")).open(32, 48).next_group == 1
+    with pytest.raises(ConfigError, match="in the first place"):
+        average([(file, 0.3), (run, 0.7)])
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
+        average([(run, 0.7), (tmp_path / "gone.safetensors", 0.3)])
+
+
 def test_encoders_of_both_kinds_are_averaged_only_when_one_is_chosen(
     runs, small, planes, tmp_path
 ):

@@ -12,8 +12,8 @@ from video_depth_ros.cli.train import add_export_arguments, write_export
 
 EXAMPLES = """\
 worked examples:
-  a run and the weights it began with, half and half:
-    video_depth average runs/long@0.5 runs/last@0.5 --export mine.safetensors --window 3
+  a run and the file it began with, seven tenths and three:
+    video_depth average runs/long@0.7 before.safetensors@0.3 --export mine.safetensors --window 3
 
   go on training from the mean:
     video_depth train --stage pixel --init mine.safetensors --set tau=0 ...
@@ -33,7 +33,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN[@SHARE]", help="folder or checkpoint.pt; share 1 if none")
+    add(
+        "runs",
+        nargs="+",
+        metavar="RUN[@SHARE]",
+        help="a run's folder or checkpoint.pt; after the first also a file that training "
+        "exported; share 1 if none",
+    )
     add(
         "--encoder",
         choices=("image", "video"),

@@ -18,7 +18,7 @@ from torch import Tensor
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.training.config import TrainConfig
 from video_depth_ros.training.image_encoder import set_encoder
-from video_depth_ros.training.initial import trained_model
+from video_depth_ros.training.initial import exported_model, trained_model
 from video_depth_ros.training.model import DepthModel
 
 
@@ -28,7 +28,8 @@ class Mean(NamedTuple):
     Attributes:
         model: with the mean weights.
         config: of the first run.
-        parts: share, stage, steps and seed of each run, for the exported file's notes.
+        parts: share of each run with its stage, steps and seed, or of each file with its name, for
+            the exported file's notes.
     """
 
     model: DepthModel
@@ -42,37 +43,51 @@ def average(
     """The mean of the averaged weights (EMA) of some runs.
 
     Args:
-        runs: a run's folder or its ``checkpoint.pt``, and its share, any positive scale.
+        runs: a run's folder or its ``checkpoint.pt``, or a folded file such as the one that it
+            began with; and its share, any positive scale. The first is a run.
         encoder: ``image`` or ``video`` makes every run one of this kind first (as ``encoder`` in
             training); empty takes them as they are.
         licence: what the caller says of the mean; None for that of the runs.
 
     Raises:
         CheckpointError: a run that is missing, damaged or of another model than the first.
-        ConfigError: no run, runs with encoders of both kinds, or runs from weights under other
-            licences and no ``licence``.
+        ConfigError: no run, a file in the first place, runs with encoders of both kinds, or runs
+            from weights under other licences and no ``licence``.
     """
     if not runs:
         raise ConfigError("average: expected at least one run, got none")
+    if _is_file(runs[0][0]):
+        raise ConfigError(
+            f"average: expected a training run in the first place, got the file {runs[0][0]}; "
+            "name the files after the runs"
+        )
     total = sum(share for _, share in runs)
     mean: dict[str, Tensor] = {}
     first: Mean | None = None
+    kept: dict[str, Any]
     for path, share in runs:
-        model, config, steps = trained_model(path)
+        if first is not None and _is_file(path):
+            model, kept = exported_model(path), {"file": path.name}
+        else:
+            model, config, steps = trained_model(path)
+            kept = {"stage": config.stage, "steps": steps, "seed": config.seed}
+            first = Mean(model, config, []) if first is None else first
         if encoder:
             set_encoder(model, encoder)
-        first = Mean(model, config, []) if first is None else first
         _same_kind(first.model, model, path)
         if licence is None:
             _same_licence(first.model, model, path)
         for name, tensor in model.state_dict().items():
             part = tensor.double() * (share / total)
             mean[name] = mean[name] + part if name in mean else part
-        kept = {"stage": config.stage, "steps": steps, "seed": config.seed}
         first.parts.append({"share": round(share / total, 4), **kept})
     assert first is not None
     first.model.load_state_dict({name: tensor.float() for name, tensor in mean.items()})
     return first
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix == ".safetensors"
 
 
 def _same_kind(first: DepthModel, other: DepthModel, path: Path) -> None:
