@@ -333,7 +333,8 @@ class DepthPipeline:
             return
         gap = (stamp_ns - self._last_stamp_ns) * 1e-9
         if gap == 0.0:
-            raise InputError("duplicate", f"stamp {stamp_ns} ns came twice; is a bag looping?")
+            hint = "is a bag looping?" if stamp_ns else "does the driver stamp its images?"
+            raise InputError("duplicate", f"stamp {stamp_ns} ns came twice; {hint}")
         if gap < -self.config.stream.max_backward:
             self._end_stream(f"time moved back {-gap:.1f} s")
             self._scaler.reset()

@@ -24,6 +24,7 @@ from video_depth_ros.metric.poses import PoseHistory, inverse, rotation_vector
 from video_depth_ros.metric.reasons import Verdict
 from video_depth_ros.metric.tracks import FeatureTracker, Tracks, homogeneous, with_rays
 from video_depth_ros.metric.two_view import Motion, common_error, correct, triangulate
+from video_depth_ros.metric.waiting import LONGEST
 
 _FADING = 0.5  # share of features below which a less certain motion must do
 _ENOUGH_FADING = 3.0  # times max_sigma that then is enough
@@ -75,7 +76,14 @@ class OdometrySource:
         self._given_ns = None
 
     def motion(self, from_ns: int, to_ns: int) -> np.ndarray | None:
-        """T_camera(to)_camera(from), float64 [4, 4], or None where poses are missing."""
+        """T_camera(to)_camera(from), float64 [4, 4].
+
+        None where poses are missing, or where the newest is so far ahead that these cannot be of
+        the same clock.
+        """
+        newest = self.poses.newest_ns
+        if newest is not None and (newest - to_ns) * 1e-9 > LONGEST:
+            return None
         first, second = self.poses.at(from_ns), self.poses.at(to_ns)
         if first is None or second is None:
             return None

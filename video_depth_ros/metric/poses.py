@@ -53,6 +53,11 @@ class PoseHistory:
         self._stamps.clear()
         self._poses.clear()
 
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest pose, None without any."""
+        return self._stamps[-1] if self._stamps else None
+
     def add(self, stamp_ns: int, T_odom_base: np.ndarray) -> None:
         """Append a pose; one older than the newest means time jumped, and starts anew."""
         if self._stamps and stamp_ns <= self._stamps[-1]:

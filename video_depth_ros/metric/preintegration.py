@@ -49,6 +49,11 @@ class InertialHistory:
         """Forget all samples."""
         self._samples.clear()
 
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest sample, None without any."""
+        return self._samples[-1][0] if self._samples else None
+
     def add(self, stamp_ns: int, gyro: np.ndarray, force: np.ndarray) -> None:
         """Append a sample; one older than the newest means time jumped, and starts anew."""
         if self._samples and stamp_ns <= self._samples[-1][0]:

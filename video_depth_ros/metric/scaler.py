@@ -23,7 +23,10 @@ from video_depth_ros.metric.publication import Publication
 from video_depth_ros.metric.ranging import Ranging, rigid
 from video_depth_ros.metric.reasons import PointTimes, Verdict
 from video_depth_ros.metric.report import ScaleReport
-from video_depth_ros.metric.waiting import Measurement, WaitingRoom
+from video_depth_ros.metric.waiting import LONGEST, Measurement, WaitingRoom
+
+_BEHIND = 1.0  # s that poses or inertial samples may be behind a frame; a slow odometer is
+_TELL = 1.0  # s between two counts of a clock that is off
 
 
 class MetricScaler:
@@ -44,6 +47,7 @@ class MetricScaler:
         self._ranging = Ranging(config.lidar, self._odometry.motion)
         self._sequence: int | None = None
         self._time_ns: int | None = None
+        self._told_ns: dict[str, int] = {}  # when each source's clock was last said to be off
 
     @property
     def config(self) -> ScaleConfig:
@@ -263,8 +267,12 @@ class MetricScaler:
     def _use_motion(self, view: View, rgb: Tensor) -> bool:
         """Features with odometry and with the IMU; whether the scale may jump."""
         camera = view.camera
-        odometry = "odometry" in self.config.sources and len(self._odometry.poses) > 0
-        inertial = "imu" in self.config.sources and len(self._inertial.samples) > 0
+        odometry = self._in_time("odometry", self._odometry.poses.newest_ns, view.stamp_ns)
+        inertial = self._in_time("imu", self._inertial.samples.newest_ns, view.stamp_ns)
+        if not odometry:
+            self._odometry.clear()
+        if not inertial:
+            self._inertial.clear()
         if camera is None or not (odometry or inertial):
             return False
         image = cv2.cvtColor(rgb.cpu().numpy(), cv2.COLOR_RGB2GRAY)
@@ -285,3 +293,19 @@ class MetricScaler:
             elif fit is not None:
                 jumped |= self._fusion.take("imu", view, fit) is Verdict.REINITIALISED
         return jumped
+
+    def _in_time(self, source: str, newest_ns: int | None, stamp_ns: int) -> bool:
+        """Whether a source is used and its newest stamp may be of the frames' clock.
+
+        What is told of one that may not is TIME_OFFSET, once a second.
+        """
+        if newest_ns is None or source not in self.config.sources:
+            return False
+        ahead = (newest_ns - stamp_ns) * 1e-9
+        if -_BEHIND <= ahead <= LONGEST:
+            return True
+        told = self._told_ns.get(source)
+        if told is None or not 0.0 <= (stamp_ns - told) * 1e-9 < _TELL:
+            self._told_ns[source] = stamp_ns
+            self._fusion.apart(source, ahead)
+        return False

@@ -15,7 +15,7 @@ _PENDING = 80  # measurements of a source kept until their frame comes
 _HALF_PERIOD = 0.05  # assumed half frame period before two frames were seen [s]
 # No frame is so long on its way [s]; what is ahead of the newest by more has another clock. GPS
 # time is 18 s ahead of UTC, PTP's TAI 37 s.
-_LONGEST = 15.0
+LONGEST = 15.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class WaitingRoom:
             ahead = self._ahead(pending.measurement.stamp_ns)
             if nearest is not None:
                 ready.append((pending.measurement, nearest))
-            elif ahead > _LONGEST:
+            elif ahead > LONGEST:
                 self._too_early(pending.measurement.source, ahead)
             else:
                 self._pending.append(pending)

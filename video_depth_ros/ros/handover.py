@@ -17,6 +17,7 @@ from typing import Any
 
 _MARGIN = 1.05  # capacity is planned this much below the measured throughput
 _COSTS = 12  # accepted images over which the cost of one is averaged: whole groups of 4
+_LONGEST_PERIOD = 1.0  # s; what arrives later than this after the one before is a pause as well
 _WARM_UP = 5  # first images whose cost is not typical: compilation, allocation
 _MEASUREMENTS = {"camera_info": 4, "points": 20, "sparse_depth": 20, "odom": 2000, "imu": 8000}
 
@@ -62,8 +63,9 @@ class Decimator:
 
     def accept(self, now: float) -> bool:
         """Whether the image that arrives ``now`` [s] is used."""
-        if self._last is not None and 0.0 < now - self._last < 1.0:
-            interval = now - self._last
+        if self._last is not None and now > self._last:
+            # a pause is no rate, but a camera that has become slow must not stay decimated
+            interval = min(now - self._last, _LONGEST_PERIOD)
             old = interval if self._period is None else self._period
             self._period = old + 0.1 * (interval - old)
         self._last = now
@@ -172,9 +174,10 @@ class Handover:
                     queue.clear()
 
     def close(self) -> None:
-        """End the worker's loop."""
+        """End the worker's loop; what it was to do holds nothing alive any more."""
         with self._changed:
             self._closed = True
+            self._commands.clear()
             self._changed.notify()
 
     def take(self, timeout: float) -> Batch | None:

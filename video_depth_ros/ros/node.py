@@ -72,6 +72,7 @@ class DepthNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
         self._fatal: tuple[str, bool] = ("", False)
+        self._throttle = Throttle()
         self.exit_status = 0
         self._fatal_guard = self.create_guard_condition(self._on_fatal)
         self._diagnostics = Diagnostics(self.get_fully_qualified_name().lstrip("/"))
@@ -289,7 +290,13 @@ class DepthNode(LifecycleNode):
     def _on_time_jump(self, jump: Any) -> None:
         # a dict of nanoseconds in newer rclpy, an object with a Duration in older
         delta = jump["delta"] if isinstance(jump, dict) else jump.delta.nanoseconds
-        self.get_logger().info(f"time moved back {-delta * 1e-9:.1f} s: everything starts anew")
+        if -delta * 1e-9 < self._settings.config.stream.max_backward:
+            return  # messages on /clock that changed places
+        if self._throttle.passes("clock"):
+            self.get_logger().info(
+                f"time moved back {-delta * 1e-9:.1f} s: everything starts anew; if that goes on, "
+                "more than one node publishes /clock"
+            )
         if self._tf is not None:
             self._tf.clear()
         if self._worker is not None:

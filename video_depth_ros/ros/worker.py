@@ -32,6 +32,7 @@ from video_depth_ros.ros.outputs import Outputs
 MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
 _REPORT_EVERY = 0.25  # s, while nothing arrives
 _LATENCIES = 200
+_HEAVY = ("points", "sparse_depth")  # measurements of megabytes
 
 HOW_TO_SCALE = (
     "the depth has no metric scale yet: depth/image, depth/points, depth/sigma and "
@@ -120,7 +121,8 @@ class Worker:
         self._failure = ""
         self._has_camera = False
         self._used = False
-        self._unheard = False  # images went by since the newest used one, nobody subscribed
+        self._wanted = True  # whether somebody subscribed when the newest image came
+        self._passed_over = ""  # why images went by since the newest used one, or empty
         self._size = (0, 0)
         self._generation = 0
         self._frame_generation = 0
@@ -209,12 +211,14 @@ class Worker:
 
     def _reset(self, reason: str) -> None:
         self._arrivals.clear()
-        self._unheard = False
+        self._passed_over = ""
         self._pipeline.reset(reason)
 
     def _take(self, kind: str, message: Any) -> None:
         """Take one measurement. Whatever is wrong with it, or with how we read it, costs this
         measurement alone: image, stream and node go on without it."""
+        if kind in _HEAVY and not self._wanted:
+            return  # no frame will be shown that it could be measured against
         try:
             if not self._measurements.give(kind, message, self._frame_id):
                 self._counters.add("no_image_yet")
@@ -232,6 +236,7 @@ class Worker:
         try:
             self._frame(message, arrival)
         except InputError as error:
+            self._pass_over("no usable image")
             self._drop("image", error)
         except RuntimeError as error:
             if is_out_of_memory(error):
@@ -265,13 +270,14 @@ class Worker:
     def _frame(self, message: Any, arrival: float) -> None:
         config = self._config()
         stamp_ns = conversions.stamp_of(message)
-        if not (config.output.run_unsubscribed or self._outputs.wanted()):
+        self._wanted = config.output.run_unsubscribed or self._outputs.wanted()
+        if not self._wanted:
             self._counters.add("unsubscribed")
-            self._unheard = self._used
+            self._pass_over("nobody subscribed")
             return
         rgb = conversions.rgb_of(message)
-        if self._unheard:
-            self._heard_again(stamp_ns, config.stream.max_gap)
+        if self._passed_over:
+            self._go_on(stamp_ns, config.stream.max_gap)
         camera = None
         try:
             camera = self._camera.camera_for(rgb.shape[0], rgb.shape[1])
@@ -296,14 +302,18 @@ class Worker:
                 return
             self._publish(estimate, config)
 
-    def _heard_again(self, stamp_ns: int, max_gap: float) -> None:
-        """Somebody subscribes after a time without subscribers. To the pipeline the camera never
-        paused; continued over the hole, it would publish what has waited in it since."""
-        self._unheard = False
+    def _pass_over(self, why: str) -> None:
+        """An image is not used; before the first that is, that leaves no hole."""
+        self._passed_over = why if self._used else ""
+
+    def _go_on(self, stamp_ns: int, max_gap: float) -> None:
+        """An image is used after others that were not. To the pipeline the camera never paused;
+        continued over the hole, it would publish what has waited in it since."""
+        why, self._passed_over = self._passed_over, ""
         seconds = (stamp_ns - self._newest_ns) * 1e-9
         if seconds > max_gap:
             self._arrivals.clear()
-            self._pipeline.restart(f"nobody subscribed for {seconds:.1f} s")
+            self._pipeline.restart(f"{why} for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
         self._outputs.publish(estimate, self._frame_id or "", config.output)
@@ -320,7 +330,8 @@ class Worker:
             return
         self._size = (height, width)
         h, w = self._pipeline.report(0).regressor_size
-        self._logger.info(f"images of {width}x{height} px give depth of {w}x{h} px")
+        if self._throttle.passes("size"):
+            self._logger.info(f"images of {width}x{height} px give depth of {w}x{h} px")
 
     def _check_camera(self) -> None:
         fitted = self._camera.resized_from
