@@ -10,6 +10,7 @@ owner calls it.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +25,17 @@ from video_depth_ros.alignment import (
     RunningEstimate,
 )
 from video_depth_ros.camera import Camera
+from video_depth_ros.checks import stamp
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.frames import DepthEstimate, DisparityGroup, Frame, ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleReport
 from video_depth_ros.regressors.base import Regressor, RegressorSession
 from video_depth_ros.regressors.preprocessing import cover_size, to_regressor
+from video_depth_ros.throttle import Throttle
 
 _LOG = logging.getLogger(__name__)
+_NUMBER = re.compile(r"[0-9.]+")  # reasons that differ in these alone are of one kind
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class DepthPipeline:
         self._held: dict[int, _Pending] = {}  # the look-ahead's frames, by stream index
         self._owed: list[DepthEstimate] = []  # of a stream that ended before they were given out
         self._last_stamp_ns: int | None = None
+        self._throttle = Throttle()
         self._input_size = (0, 0)
         self._size = (0, 0)
         self._frames = self._estimates = self._resets = 0
@@ -114,12 +119,13 @@ class DepthPipeline:
 
         Raises:
             InputError: ``image`` (not uint8 [H, W, 3]), ``too_small``, ``aspect``,
-                ``camera_info`` (model of another size), ``duplicate`` or ``out_of_order`` stamp.
+                ``camera_info`` (model of another size), ``stamp`` (no integer), ``duplicate`` or
+                ``out_of_order`` stamp.
                 The stream goes on without the frame.
             RegressorError: the network failed on this group; the stream has been reset.
         """
         height, width = self._check_image(frame)
-        self._follow_time(frame.stamp_ns)
+        self._follow_time(stamp(frame.stamp_ns))
         self._follow_size(height, width)
         session = self._require_session()
         image = to_regressor(frame.rgb, self._size, self.regressor.device)
@@ -311,7 +317,11 @@ class DepthPipeline:
         return estimates
 
     def _check_image(self, frame: Frame) -> tuple[int, int]:
-        shape = tuple(frame.rgb.shape)
+        shape = tuple(getattr(frame.rgb, "shape", ()))
+        if not shape:
+            raise InputError(
+                "image", f"expected an RGB image uint8 [H, W, 3], got {type(frame.rgb).__name__}"
+            )
         if len(shape) != 3 or shape[2] != 3 or frame.rgb.dtype not in (np.uint8, torch.uint8):
             raise InputError(
                 "image",
@@ -319,6 +329,8 @@ class DepthPipeline:
                 "decode it with video_depth_ros.decoding",
             )
         height, width = int(shape[0]), int(shape[1])
+        if not height or not width:
+            raise InputError("too_small", f"expected an image, got {width}x{height} px")
         camera = frame.camera
         if camera is not None and (camera.width, camera.height) != (width, height):
             raise InputError(
@@ -383,7 +395,8 @@ class DepthPipeline:
         return self._run(self._session, complete=False)
 
     def _restart_window(self, reason: str) -> None:
-        _LOG.warning("stream started anew: %s", reason)
+        if self._throttle.passes(_NUMBER.sub("", reason)):
+            _LOG.warning("stream started anew: %s", reason)
         self._resets += 1
         self._last_reset = reason
         try:

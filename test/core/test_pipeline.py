@@ -77,6 +77,22 @@ def test_estimates_appear_when_their_group_is_complete(pipeline):
     assert [len(depth.push(f)) for f in frames(10)] == [1, 0, 0, 0, 4, 0, 0, 0, 4, 0]
 
 
+@pytest.mark.parametrize(
+    ("rgb", "stamp", "reason"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), 0, "too_small"),
+        (None, 0, "image"),
+        ([[1, 2]], 0, "image"),
+        (np.zeros((48, 64, 3), np.uint8), None, "stamp"),
+        (np.zeros((48, 64, 3), np.uint8), 0.5, "stamp"),
+    ],
+)
+def test_what_is_no_frame_is_named_from_the_first_on(pipeline, rgb, stamp, reason):
+    with pytest.raises(InputError) as caught:
+        pipeline().push(Frame(rgb, stamp))
+    assert caught.value.reason == reason
+
+
 def test_frame_latency_gives_every_frame_at_once_and_never_twice(pipeline):
     depth = pipeline(**{"stream.latency": "frame"})
     stream = frames(13)

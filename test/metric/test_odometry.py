@@ -394,6 +394,27 @@ def test_a_jump_of_the_odometer_gives_no_wrong_depth(drive: Drive, frame: int) -
             assert (scale.a * q + scale.b) / (0.8 * (q + 0.05)) == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("ahead", [18.0, 37.0, -3.0])
+def test_a_clock_that_is_off_is_named_and_its_poses_are_not_used(
+    drive: Drive, ahead: float
+) -> None:
+    """GPS time, TAI, and an odometer that is late."""
+    T_camera_base = inverse(T_LINK_OPTICAL)
+    scaler = MetricScaler(replace_flat(ScaleConfig(), {"sources": ("odometry", "imu")}))
+    for k, t in enumerate(drive.times):
+        stamp_ns = round((t + ahead) * 1e9)
+        scaler.add_odometry(drive.poses[k] @ T_camera_base, stamp_ns, T_camera_base)
+        scaler.add_imu(np.zeros(3), np.array([0.0, 0.0, 9.81]), stamp_ns, np.eye(4))
+        d = torch.from_numpy((1.0 / drive.depth[k]).astype(np.float32))
+        scale = scaler.update(d, torch.from_numpy(drive.rgb[k]), drive.camera, round(t * 1e9), 0)
+        assert scale.state is ScaleState.UNSCALED
+    for source in ("odometry", "imu"):
+        account = scaler.report(0).sources[source]
+        assert set(account.verdicts) == {Verdict.TIME_OFFSET}
+        assert account.ahead * ahead > 0.0
+    assert scaler._odometry.motion(0, round(drive.times[1] * 1e9)) is None
+
+
 def test_a_robot_that_stands_gives_none(drive: Drive) -> None:
     still = np.repeat(drive.poses[:1], len(drive.poses), axis=0)
     standing = Drive(

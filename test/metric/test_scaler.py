@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -466,6 +467,49 @@ def test_bad_arguments_are_refused(scene: Scene) -> None:
         scaler.add_sparse_depth(np.zeros((3, 3), np.float32), 0, scene.camera)
     with pytest.raises(InputError, match="IMU"):
         scaler.add_imu(np.array([0, 0, np.nan]), np.zeros(3), 0, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("give", "word"),
+    [
+        (lambda s, scene: s.add_points([[1, 2], [3]], 0, np.eye(4)), "ragged"),
+        (lambda s, scene: s.add_points(np.full((4, 3), "1"), 0, np.eye(4)), "points"),
+        (lambda s, scene: s.add_points(np.ones((4, 3), object), 0, np.eye(4)), "object"),
+        (lambda s, scene: s.add_points(np.ones((4, 3)), 0.5, np.eye(4)), "nanoseconds"),
+        (lambda s, scene: s.add_points(np.ones((4, 3)), 0, np.eye(4), ["a"] * 4), "times"),
+        (lambda s, scene: s.add_points(np.ones((4, 3)), 0, np.diag([-1, 1, 1, 1])), "rotation"),
+        (
+            lambda s, scene: s.add_sparse_depth(
+                (1000 * scene.depth).astype(np.uint16), 0, scene.camera
+            ),
+            "millimetres",
+        ),
+        (lambda s, scene: s.add_sparse_depth(scene.depth, None, scene.camera), "nanoseconds"),
+        (lambda s, scene: s.add_sparse_depth(scene.depth, 0, None), "Camera"),
+        (lambda s, scene: s.add_range("2", 0.1, 0, np.eye(4)), "distance"),
+        (lambda s, scene: s.add_range(2.0, 0.0, 0, np.eye(4)), "above 0"),
+        (lambda s, scene: s.add_range(2.0, np.nan, 0, np.eye(4)), "above 0"),
+        (lambda s, scene: s.add_imu(["a", 0, 0], np.zeros(3), 0, np.eye(4)), "IMU"),
+        (lambda s, scene: s.add_odometry("base", 0, np.eye(4)), "transform"),
+    ],
+)
+def test_a_measurement_of_a_wrong_kind_is_refused_where_it_comes_in(
+    scene: Scene, give: Callable[[MetricScaler, Scene], None], word: str
+) -> None:
+    scaler = _scaler()
+    with pytest.raises(InputError, match=word):
+        give(scaler, scene)
+    assert len(scaler._waiting) == 0
+
+
+def test_lists_and_tensors_are_measurements_too(scene: Scene) -> None:
+    scaler = _scaler(local__enabled=False)
+    for k in range(3):
+        points = scene.scan(2000, seed=k)
+        given = points.tolist() if k % 2 else torch.from_numpy(points)
+        scaler.add_points(given, k * PERIOD, scene.T_camera_lidar.tolist())  # type: ignore[arg-type]
+        scale = _look(scaler, scene, k)
+    assert scale.state is ScaleState.METRIC and scale.a == pytest.approx(A, rel=0.02)
 
 
 def test_memory_is_bounded_while_no_frame_comes(scene: Scene) -> None:

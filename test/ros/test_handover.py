@@ -54,6 +54,14 @@ def test_the_first_costly_images_do_not_throttle_the_stream() -> None:
     assert decimator.share == 1.0
 
 
+@pytest.mark.parametrize("period", [0.5, 1.0, 2.0, 10.0])
+def test_a_camera_that_has_become_slow_is_not_left_out_for_ever(period: float) -> None:
+    decimator = Decimator()
+    accepted(decimator, 1 / 30, 600, 0.3)
+    assert decimator.share < 0.2
+    assert len(accepted(decimator, period, 60, 0.3)) > 40
+
+
 def test_max_rate_is_kept() -> None:
     assert len(accepted(Decimator(max_rate=10.0), 1 / 30, 900, 0.0)) == pytest.approx(300, abs=15)
 

@@ -5,6 +5,7 @@ measurement, and what ends the node."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,11 +58,12 @@ class Listeners:
 
     def __init__(self) -> None:
         self.stamps: list[int] = []
+        self.subscribed = True
         self.came = threading.Condition()
         self.fault: Exception | None = None
 
     def wanted(self) -> bool:
-        return True
+        return self.subscribed
 
     def metric_wanted(self) -> bool:
         return False
@@ -128,15 +130,22 @@ class Bench:
         self.fatal.append((reason, device_lost))
         self.ended.set()
 
-    def send(self, *measurements: tuple[str, Any]) -> int:
+    def send(self, *measurements: tuple[str, Any], encoding: str = "mono8") -> int:
         """Measurements and the image that they precede; its stamp."""
         self.stamp_ns += 100_000_000
         for kind, message in measurements:
             self.worker.handover.offer(kind, message)
         header = conversions.header_of(self.stamp_ns, "camera")
         message = conversions.image_message(header, np.full((48, 64), 90, np.uint8), "mono8")
+        message.encoding = encoding
         self.worker.handover.offer_frame(message, self.stamp_ns)
         return self.stamp_ns
+
+    def wait_count(self, name: str, number: int) -> None:
+        until = time.monotonic() + 30.0
+        while self.count(name) < number:
+            assert time.monotonic() < until, self.counters.snapshot()
+            time.sleep(0.005)
 
     def count(self, name: str) -> int:
         return self.counters.snapshot().get(name, 0)
@@ -191,6 +200,41 @@ def test_an_unforeseen_fault_of_a_measurement_costs_that_measurement_alone(
     assert bench.worker.status.report.resets == resets
     said = [line for line in bench.log.lines if f"{kind} dropped (internal)" in line]
     assert len(said) == 1 and "Traceback" in said[0] and "camera_from" in said[0]
+
+
+@pytest.mark.parametrize("refused", [2, 10])
+def test_a_hole_of_refused_images_is_a_gap_to_the_stream(bench: Bench, refused: int) -> None:
+    """0.3 s of them are none, 1.1 s are, though the camera never paused."""
+    for _ in range(2):
+        bench.outputs.wait_for(bench.send())
+    for number in range(refused):
+        bench.send(encoding="infrared")
+        bench.wait_count("dropped.encoding", number + 1)
+    bench.outputs.wait_for(bench.send())
+    report = bench.worker._pipeline.report(0)
+    expected = (0, "") if refused == 2 else (1, "no usable image for 1.1 s")
+    assert (report.resets, report.last_reset) == expected
+
+
+def test_scans_are_not_even_read_while_nobody_subscribes(bench: Bench) -> None:
+    taken = bench.worker._pipeline._scaler._waiting
+    bench.outputs.subscribed = False
+    for number in range(5):
+        bench.send(("points", cloud()))
+        bench.wait_count("unsubscribed", number + 1)
+    assert len(taken) <= 1  # one came before it was known
+    bench.outputs.subscribed = True
+    bench.outputs.wait_for(bench.send(("points", cloud())))
+    bench.outputs.wait_for(bench.send(("points", cloud())))
+    assert bench.worker._pipeline.report(0).scale.sources["lidar"].received >= 1
+
+
+def test_a_worker_that_stops_forgets_what_it_was_to_do() -> None:
+    """A command holds worker, pipeline and network."""
+    bench = Bench()
+    bench.worker.reset("a last word")
+    assert bench.worker.stop(30.0)
+    assert not bench.worker.handover._commands
 
 
 def test_what_fails_after_ros_has_ended_is_no_fault(bench: Bench) -> None:

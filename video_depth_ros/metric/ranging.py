@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from video_depth_ros.camera import Camera
+from video_depth_ros.checks import numbers, stamp
 from video_depth_ros.errors import InputError
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import LidarConfig
@@ -45,8 +46,11 @@ class Ranging:
         Raises:
             InputError: ``points`` or ``transform``, when the shapes or numbers cannot be that.
         """
+        points, stamp_ns = numbers(points, "points", "points [N, 3]"), stamp(stamp_ns)
         if points.ndim != 2 or points.shape[1] != 3:
             raise InputError("points", f"expected points [N, 3], got {list(points.shape)}")
+        if offset_s is not None:
+            offset_s = numbers(offset_s, "points", f"{len(points)} times of points [s]")
         if offset_s is not None and offset_s.shape != (len(points),):
             raise InputError(
                 "points", f"expected {len(points)} times of points, got {list(offset_s.shape)}"
@@ -67,8 +71,13 @@ class Ranging:
         """A depth image [H, W] with gaps.
 
         Raises:
-            InputError: ``size`` when image and model differ in size.
+            InputError: ``sparse_depth`` when these are no metres (integers are most often
+                millimetres); ``size`` when image and model differ in size.
         """
+        metres = "sparse depth in metres, floating point; divide millimetres by 1000"
+        depth, stamp_ns = numbers(depth, "sparse_depth", metres, "f"), stamp(stamp_ns)
+        if not isinstance(camera, Camera):
+            raise InputError("camera", f"expected the depth image's Camera, got {camera!r}")
         if depth.shape != (camera.height, camera.width):
             raise InputError(
                 "size",
@@ -86,9 +95,13 @@ class Ranging:
         """One range along the sensor's x axis [m], with its deviation.
 
         Raises:
-            InputError: ``transform`` when the transform is none.
+            InputError: ``transform`` when the transform is none, ``range`` when distance and
+                deviation are no numbers or the deviation is not above 0.
         """
-        T = rigid(T_camera_sensor)
+        T, stamp_ns = rigid(T_camera_sensor), stamp(stamp_ns)
+        told = numbers((distance, sigma), "range", "a distance and its deviation [m]")
+        if told.shape != (2,) or not (np.isfinite(told[1]) and told[1] > 0.0):
+            raise InputError("range", f"expected a deviation above 0 m, got {sigma!r}")
         config = dataclasses.replace(self.config, occlusion_margin=0.0)
         points = np.array([[distance, 0.0, 0.0]])
 
@@ -124,9 +137,10 @@ def rigid(T: np.ndarray) -> np.ndarray:
     Raises:
         InputError: ``transform``.
     """
-    T = np.asarray(T, dtype=np.float64)
+    T = numbers(T, "transform", "a finite 4x4 transform").astype(np.float64)
     if T.shape != (4, 4) or not np.isfinite(T).all():
         raise InputError("transform", f"expected a finite 4x4 transform, got {list(T.shape)}")
-    if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3):
+    R = T[:3, :3]
+    if not np.allclose(R @ R.T, np.eye(3), atol=1e-3) or np.linalg.det(R) < 0.0:
         raise InputError("transform", "expected a rotation matrix; check the extrinsics")
     return T

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from video_depth_ros.camera import Camera
+from video_depth_ros.checks import numbers, stamp
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import MetricScale
 from video_depth_ros.metric.anchors import View
@@ -93,7 +94,8 @@ class MetricScaler:
             camera: model of the depth image, size [H, W].
 
         Raises:
-            InputError: ``size`` when image and model differ in size.
+            InputError: ``sparse_depth`` when these are no metres (integers are most often
+                millimetres); ``size`` when image and model differ in size.
         """
         self._put(self._ranging.sparse_depth(depth, stamp_ns, camera))
 
@@ -103,7 +105,8 @@ class MetricScaler:
         """One range along the sensor's x axis [m] (sensor_msgs/Range), with its deviation.
 
         Raises:
-            InputError: ``transform`` when the transform is none.
+            InputError: ``transform`` when the transform is none, ``range`` when distance and
+                deviation are no numbers or the deviation is not above 0.
         """
         self._put(self._ranging.distance(distance, sigma, stamp_ns, T_camera_sensor))
 
@@ -120,7 +123,7 @@ class MetricScaler:
         Raises:
             InputError: ``transform`` when a transform is none.
         """
-        pose, mounting = rigid(T_odom_base), rigid(T_camera_base)
+        pose, mounting, stamp_ns = rigid(T_odom_base), rigid(T_camera_base), stamp(stamp_ns)
         self._fusion.account("odometry").received += 1
         self._odometry.add(pose, stamp_ns, mounting)  # also compensates motion, if no source
 
@@ -141,13 +144,14 @@ class MetricScaler:
         Raises:
             InputError: ``transform``, or ``imu`` when a number is not finite.
         """
-        mounting = rigid(T_camera_imu)
-        gyro = np.asarray(angular_velocity, dtype=np.float64).reshape(-1)
-        force = np.asarray(linear_acceleration, dtype=np.float64).reshape(-1)
+        mounting, stamp_ns = rigid(T_camera_imu), stamp(stamp_ns)
+        expected = "two finite vectors [3] from the IMU; check its driver"
+        gyro, force = (
+            numbers(vector, "imu", expected).astype(np.float64).reshape(-1)
+            for vector in (angular_velocity, linear_acceleration)
+        )
         if gyro.shape != (3,) or force.shape != (3,) or not np.isfinite([gyro, force]).all():
-            raise InputError(
-                "imu", "expected two finite vectors [3] from the IMU; check its driver"
-            )
+            raise InputError("imu", f"expected {expected}")
         self._fusion.account("imu").received += 1
         self._inertial.add(gyro, force, stamp_ns, mounting)
 

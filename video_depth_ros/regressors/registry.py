@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 
 from video_depth_ros.errors import ConfigError, RegressorError
 from video_depth_ros.regressors.base import Regressor
-from video_depth_ros.settings import parameter
+from video_depth_ros.settings import check, leaves, parameter
 
 ENTRY_POINT_GROUP = "video_depth_ros.regressors"
 
@@ -124,8 +124,10 @@ def load(config: RegressorConfig) -> Regressor:
     Raises:
         RegressorError: unknown name (the known ones are listed).
         CheckpointError: weights missing or not fitting.
-        ConfigError: a factory that does not return a regressor.
+        ConfigError: a value out of its range, or a factory that does not return a regressor.
     """
+    for leaf in leaves(config):
+        check(leaf, leaf.value)
     factory = _factory(config.name)
     regressor = factory(config)
     if not isinstance(regressor, Regressor):

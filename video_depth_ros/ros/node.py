@@ -40,12 +40,13 @@ from video_depth_ros.regressors.registry import RegressorConfig
 from video_depth_ros.ros.diagnostics import Diagnostics, Observation
 from video_depth_ros.ros.handover import Counters
 from video_depth_ros.ros.inputs import Inputs, transport_of
-from video_depth_ros.ros.log import RosHandler, Throttle
+from video_depth_ros.ros.log import RosHandler
 from video_depth_ros.ros.outputs import Outputs
 from video_depth_ros.ros.parameters import NodeParameters
 from video_depth_ros.ros.transforms import tf_source
 from video_depth_ros.ros.worker import Worker
 from video_depth_ros.settings import leaves
+from video_depth_ros.throttle import Throttle
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS

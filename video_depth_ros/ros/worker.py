@@ -25,9 +25,9 @@ from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline, PipelineReport
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.handover import Batch, Counters, Handover
-from video_depth_ros.ros.log import Throttle
 from video_depth_ros.ros.measurements import Measurements
 from video_depth_ros.ros.outputs import Outputs
+from video_depth_ros.throttle import Throttle
 
 MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
 _REPORT_EVERY = 0.25  # s, while nothing arrives

@@ -122,6 +122,10 @@ class WanSession:
                 f"expected images [3, {self._size[0]}, {self._size[1]}], got "
                 f"{list(rgb.shape[1:])}; open a new session when the size changes"
             )
+        if not rgb.is_floating_point():
+            raise RegressorError(
+                f"expected images in [0, 1], floating point, got {rgb.dtype}; divide by 255"
+            )
         old = self._state
         images = self._prepare(rgb)
         state = self._encode(old, images)
