@@ -150,6 +150,23 @@ def test_imu_and_odometry_reach_the_scale_and_their_faults_are_counted(robot: Ro
         assert "extrinsics.base" in node.output()
 
 
+def test_an_odometer_that_has_ended_is_told(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    odom = robot.node.create_publisher(Odometry, "odom", 50)
+    with robot.start() as node:
+        robot.activate(node)
+        robot.wait(odom.get_subscription_count)
+        robot.drive(1)
+        pose = Odometry(child_frame_id=FRAME)  # the camera's own pose
+        pose.pose.pose.orientation.w = 1.0
+        pose.header = conversions.header_of(robot.stamp_ns, "odom")
+        odom.publish(pose)
+        robot.drive(20)
+        robot.wait(lambda: robot.value("scale", "odometry.last") == "time_offset")
+        robot.wait(lambda: "has it ended?" in robot.status("scale").message)
+        assert float(robot.value("scale", "odometry.ahead") or 0.0) < -1.0
+
+
 def test_compressed_images_are_used_when_nobody_publishes_raw_ones(robot: Robot) -> None:
     robot.listen("depth/disparity")
     robot.node.destroy_publisher(robot.image)

@@ -61,9 +61,17 @@ class Observation:
     worker: WorkerStatus | None
 
 
+_STREAMED = ("odometry", "imu")  # judged by their newest stamp
+
+
 def _apart(source: str, ahead: float) -> str:
     """What to do about stamps that no image is near to."""
     where = "ahead of" if ahead > 0.0 else "behind"
+    if ahead < 0.0 and source in _STREAMED:
+        return (
+            f"{source}: its newest stamp is {-ahead:.1f} s behind the images'; has it ended? If "
+            "not, synchronise the clocks"
+        )
     return (
         f"{source}: its stamps are about {abs(ahead):.1f} s {where} the images'; synchronise "
         "the clocks (PTP's TAI is 37 s ahead of UTC, GPS time 18 s)"
