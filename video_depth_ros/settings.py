@@ -14,7 +14,10 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+
+import yaml
 
 from video_depth_ros.errors import ConfigError
 
@@ -106,6 +109,36 @@ def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
     return flat
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text says; ``where`` it stands, for the error.
+
+    Raises:
+        ConfigError: no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-99-99
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{where}: expected YAML, got a fault {first}; check brackets"
+        ) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        ConfigError: it cannot be read, or is no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read parameters from {path}: {error}; expected a YAML file in UTF-8"
+        ) from error
+    return parse_yaml(text, f"cannot read parameters from {path}")
 
 
 def check(leaf: Leaf, value: Any) -> Any:

@@ -251,8 +251,14 @@ def _check(args: argparse.Namespace) -> None:
 
 def _config(args: argparse.Namespace) -> PipelineConfig:
     from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
+    from video_depth_ros.node_config import DepthNodeConfig
+    from video_depth_ros.settings import leaves
 
-    config = load_yaml(PipelineConfig(), args.config) if args.config else PipelineConfig()
+    config = PipelineConfig()
+    if args.config:
+        # the node's own file will do: what only the node knows is passed over
+        names = [leaf.name for leaf in leaves(DepthNodeConfig())]
+        config = load_yaml(config, args.config, others=names)
     named = {
         "regressor.name": args.regressor,
         "regressor.weights": args.weights,
