@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.table import Table
 
-from video_depth_ros.cli import evaluate
+from video_depth_ros.cli import benchmark, evaluate
 from video_depth_ros.cli.main import main
-from video_depth_ros.evaluation import runner
+from video_depth_ros.cli.tables import print_whole
+from video_depth_ros.errors import ConfigError
+from video_depth_ros.evaluation import metric_study_sigma, runner
+from video_depth_ros.evaluation.metric_study_results import DriveResult
+from video_depth_ros.evaluation.metric_study_run import MetricStudy, Outcome
 
 NODE_FILE = Path(__file__).resolve().parents[2] / "config" / "depth.yaml"
 
@@ -44,3 +51,52 @@ def test_train_names_a_config_that_is_no_text(tmp_path, capsys):
     for path in (bad, tmp_path):
         said = refused(["train", "--out", str(tmp_path / "r"), "--config", str(path)], capsys)
         assert f"cannot read parameters from {path}" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pushes", "0"], "--pushes: expected 1 or more, got 0"),
+        (["--threads", "-1"], "--threads: expected 0 or more, got -1"),
+        (["--alignment", "--frames", "0"], "--frames: expected 1 or more, got 0"),
+        (["--json", "{folder}"], "is a folder"),
+        (["--metric", "simulated", "--plot", "{folder}"], "is a folder"),
+        (["--stability", "--profiles", "{file}"], "is no folder"),
+        (["--metric", "still", "--mounting-error", "1", "2", "3"], "with --metric simulated"),
+    ],
+)
+def test_benchmark_refuses_before_it_measures(words, message, tmp_path, monkeypatch, capsys):
+    def measured(*_: object) -> None:
+        raise AssertionError
+
+    for name in ("_regressor_rows", "_load"):
+        monkeypatch.setattr(benchmark, name, measured)
+    monkeypatch.setattr(MetricStudy, "run", measured)
+    (tmp_path / "file").write_text("")
+    places = {"folder": tmp_path, "file": tmp_path / "file"}
+    assert message in refused(["benchmark", *(word.format(**places) for word in words)], capsys)
+
+
+def test_figures_are_kept_when_their_picture_fails(tmp_path, monkeypatch, capsys):
+    def fail(*_: object) -> None:
+        raise ConfigError("no picture")
+
+    result = DriveResult("room 1", "imu", True)
+    result.sigma.add(np.ones(1), np.ones(1))
+    monkeypatch.setattr(metric_study_sigma, "plot", fail)
+    monkeypatch.setattr(MetricStudy, "run", lambda _: Outcome("none", [], {"imu": [result]}))
+    out = tmp_path / "figures.json"
+    words = ["--metric", "still", "--json", str(out), "--plot", str(tmp_path / "curve.png")]
+    assert "no picture" in refused(["benchmark", *words], capsys)
+    assert json.loads(out.read_text())["setting"] == "none"
+
+
+def test_a_table_is_whole_where_there_is_no_width(capsys):
+    table = Table(title="wide")
+    for k in range(20):
+        table.add_column(f"column {k}")
+    table.add_row(*(f"{1000.5 + k}" for k in range(20)))
+    print_whole(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(all(f"column {k} " in line for k in range(20)) for line in lines)
+    assert any(all(f"{1000.5 + k}" in line for k in range(20)) for line in lines)
