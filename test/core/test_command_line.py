@@ -4,21 +4,36 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.table import Table
 
-from video_depth_ros.cli import benchmark, evaluate
+from video_depth_ros.cli import benchmark, evaluate, import_, reprocess, simulate
 from video_depth_ros.cli.main import main
 from video_depth_ros.cli.tables import print_whole
+from video_depth_ros.cli.termination import Terminated, unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation import metric_study_sigma, runner
 from video_depth_ros.evaluation.metric_study_results import DriveResult
 from video_depth_ros.evaluation.metric_study_run import MetricStudy, Outcome
 
 NODE_FILE = Path(__file__).resolve().parents[2] / "config" / "depth.yaml"
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120.0
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -100,3 +115,48 @@ def test_a_table_is_whole_where_there_is_no_width(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(all(f"column {k} " in line for k in range(20)) for line in lines)
     assert any(all(f"{1000.5 + k}" in line for k in range(20)) for line in lines)
+
+
+def test_sigterm_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-m", "video_depth_ros.cli.main", "simulate"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "out.mcap"), "--size", "64x48", "--seconds", "600"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: any(tmp_path.glob(".out.*.partial/*/*")) or process.poll() is not None)
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 143, said
+    assert said.splitlines()[-1] == "video_depth simulate: stopped"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [simulate, import_, reprocess])
+def test_sigterm_unwinds_the_commands_that_write_bags(command, monkeypatch):
+    """The command's first use of its arguments is as far as it comes."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    class Arguments:
+        def __getattr__(self, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10.0)
+
+    with pytest.raises(Terminated):
+        command.run(Arguments())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_takes_no_signals():
+    worker = ThreadPoolExecutor(1)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handler_inside() -> object:
+        with unwinding_on_sigterm():
+            return signal.getsignal(signal.SIGTERM)
+
+    assert worker.submit(handler_inside).result() is before

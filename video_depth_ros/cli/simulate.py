@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 
 EXAMPLES = """\
@@ -72,6 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+@unwinding_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Simulate; prints what was written and how fast the images were rendered."""
     from video_depth_ros.simulation.recording import Simulation, SimulationConfig, record
