@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from video_depth_ros.alignment import AlignmentConfig
 from video_depth_ros.errors import ConfigError
@@ -63,6 +63,8 @@ class StreamConfig:
 @dataclass(frozen=True)
 class PipelineConfig:
     """Everything the pipeline needs besides its inputs."""
+
+    LISTED: ClassVar[str] = "docs/node.md"
 
     regressor: RegressorConfig = group(RegressorConfig)
     stream: StreamConfig = group(StreamConfig)

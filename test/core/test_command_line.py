@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.table import Table
 
 from video_depth_ros.cli import benchmark, evaluate, import_, reprocess, simulate
@@ -160,3 +162,23 @@ def test_another_thread_takes_no_signals():
             return signal.getsignal(signal.SIGTERM)
 
     assert worker.submit(handler_inside).result() is before
+
+
+def test_examples_need_no_folder_that_is_not_there():
+    """A bag is written beside what is there; the commands make no folders above it."""
+    outputs = re.findall(r"video_depth simulate (\S+)", simulate.EXAMPLES)
+    assert len(outputs) > 3
+    assert {str(Path(output).parent) for output in outputs} == {"."}
+
+
+def test_average_names_a_file_that_is_no_run(tmp_path, capsys):
+    zipped = tmp_path / "object.pt"
+    torch.save({"path": Path("x")}, zipped)
+    bag, text = tmp_path / "street.mcap", tmp_path / "text.pt"
+    bag.write_bytes(b"\x89MCAP0\r\n" + bytes(64))
+    text.write_text("hello")
+    for path in (zipped, bag, text):
+        words = ["average", str(path), "--export", str(tmp_path / "x.safetensors")]
+        said = refused([*words, "--window", "3"], capsys)
+        assert f"expected a training checkpoint at {path}" in said
+        assert "another kind of file" in said and "weights_only" not in said

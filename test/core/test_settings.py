@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.settings import flatten_tree, group, leaves, parameter, replace_flat
+from video_depth_ros.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,20 @@ def test_bad_values_are_refused_by_name(name, value, message):
     with pytest.raises(ConfigError, match=message) as error:
         replace_flat(Outer(), {name: value})
     assert name in str(error.value)
+
+
+def test_many_names_are_told_by_their_groups_and_where_they_are_listed():
+    for config, place in (
+        (PipelineConfig(), "docs/node.md"),
+        (DepthNodeConfig(), "docs/node.md"),
+        (TrainConfig(), "video_depth train --list"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            replace_flat(config, {"nothing_like_it": 1})
+        assert str(error.value).endswith(f"; {place} lists them all")
+        assert len(str(error.value)) < 400
+    with pytest.raises(ConfigError, match=r"known are regressor\.\*, stream\.\*, alignment\.\*,"):
+        replace_flat(PipelineConfig(), {"nothing_like_it": 1})
 
 
 @given(st.floats(0.0, 10.0), st.integers(1, 1000))

@@ -22,7 +22,7 @@ worked examples:
       a car in traffic, images of KITTI's shape
   video_depth simulate flight.db3 --world clutter --path drone --distortion --no-lidar
       a drone with a distorting lens and no LiDAR, sqlite3 storage
-  video_depth simulate bags/hall --world corridor --rings 64 --storage sqlite3 --seed 3
+  video_depth simulate hall --world corridor --rings 64 --storage sqlite3 --seed 3
       a bag folder with metadata.yaml, as `ros2 bag record` makes it
 
 OUT.mcap and OUT.db3 are lone files, any other name is a bag folder; `ros2 bag` plays all three.
