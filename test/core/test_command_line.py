@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.table import Table
 
 from video_depth_ros.cli import benchmark, evaluate, import_, reprocess, simulate
 from video_depth_ros.cli.main import main
-from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.cli.termination import Terminated, unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation import metric_study_sigma, runner
@@ -108,15 +106,23 @@ def test_figures_are_kept_when_their_picture_fails(tmp_path, monkeypatch, capsys
     assert json.loads(out.read_text())["setting"] == "none"
 
 
-def test_a_table_is_whole_where_there_is_no_width(capsys):
-    table = Table(title="wide")
-    for k in range(20):
-        table.add_column(f"column {k}")
-    table.add_row(*(f"{1000.5 + k}" for k in range(20)))
-    print_whole(table)
-    lines = capsys.readouterr().out.splitlines()
-    assert any(all(f"column {k} " in line for k in range(20)) for line in lines)
-    assert any(all(f"{1000.5 + k}" in line for k in range(20)) for line in lines)
+def test_tables_are_whole_where_there_is_no_width(capsys):
+    words = {name: f"{name}_in_words" for name in ("regressor", "size", "mode", "decode", "dtype")}
+    stages = {"encode": 1.0011, "transformer": 2.0022, "decode": 3.0033}
+    figures = {"window": 9, "push": 6.0066, "fps": 12.25, "ratio": 3.5, "memory": 375 * 2**20}
+    benchmark._print_table([{**words, **figures, "stages": stages}], "machine")
+    said = capsys.readouterr().out
+    for cell in (*words.values(), "6006.6", "1001.1", "2002.2", "3003.3", "12.2", "3.5x", "375"):
+        assert f" {cell} " in said
+    name = "a way of many words " * 5
+    benchmark._print_fidelity([{"name": name, "push": 1.0, "error": 0.5, "worst": 0.7}], "machine")
+    assert f" {name.strip()} " in capsys.readouterr().out
+
+
+def test_evaluate_refuses_a_folder_in_the_place_of_a_file(tmp_path, capsys):
+    words = ["evaluate", "--dataset", "simulated"]
+    for option in ("--json", "--report"):
+        assert "is a folder" in refused([*words, option, str(tmp_path)], capsys)
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path):
@@ -139,18 +145,25 @@ def test_sigterm_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize("command", [simulate, import_, reprocess])
-def test_sigterm_unwinds_the_commands_that_write_bags(command, monkeypatch):
+def test_sigterm_unwinds_the_commands_that_write_bags(command):
     """The command's first use of its arguments is as far as it comes."""
-    before = signal.getsignal(signal.SIGTERM)
+
+    def before(*_: object) -> None:  # instead of the default, which would end the tests
+        raise AssertionError
+
+    original = signal.signal(signal.SIGTERM, before)
 
     class Arguments:
         def __getattr__(self, name: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10.0)
 
-    with pytest.raises(Terminated):
-        command.run(Arguments())
-    assert signal.getsignal(signal.SIGTERM) is before
+    try:
+        with pytest.raises(Terminated):
+            command.run(Arguments())
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, original)
 
 
 def test_another_thread_takes_no_signals():
