@@ -18,7 +18,14 @@ import numpy as np
 import pytest
 import torch
 
-from video_depth_ros.cli import benchmark, evaluate, import_, reprocess, simulate
+from video_depth_ros.cli import (
+    benchmark,
+    benchmark_alignment,
+    evaluate,
+    import_,
+    reprocess,
+    simulate,
+)
 from video_depth_ros.cli.main import main
 from video_depth_ros.cli.termination import Terminated, unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
@@ -86,6 +93,7 @@ def test_benchmark_refuses_before_it_measures(words, message, tmp_path, monkeypa
 
     for name in ("_regressor_rows", "_load"):
         monkeypatch.setattr(benchmark, name, measured)
+    monkeypatch.setattr(benchmark_alignment, "run", measured)
     monkeypatch.setattr(MetricStudy, "run", measured)
     (tmp_path / "file").write_text("")
     places = {"folder": tmp_path, "file": tmp_path / "file"}
