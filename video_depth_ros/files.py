@@ -30,6 +30,29 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def check_writable(*paths: Path | None) -> None:
+    """Refuse files that cannot be written, before the work whose outcome they are to hold.
+
+    Raises:
+        ConfigError: a folder, or a place in no folder that can be written to.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            is_folder = path.is_dir()
+            # the folders that are missing are made when the file is written
+            above = next(folder for folder in path.absolute().parents if folder.exists())
+        except OSError as error:  # a name too long, a folder that may not be looked into
+            raise ConfigError(f"cannot write {path}: {error}; name another file") from error
+        if is_folder:
+            raise ConfigError(f"{path} is a folder; expected the name of a file to write")
+        if not above.is_dir():
+            raise ConfigError(f"cannot write {path}: {above} is no folder; name another file")
+        if not os.access(above, os.W_OK):
+            raise ConfigError(f"cannot write {path}: {above} may not be written to")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write what a user asked for into a file.
 

@@ -5,7 +5,8 @@ A room describes its parameters as a frozen dataclass whose fields are made by :
 default, description, unit, range or choices, and whether it may change while the node is active.
 Everything else is derived from there: ROS parameter descriptors, ``config/depth.yaml``, command
 line overrides, and the tables in the documentation. Nested dataclasses give nested names
-(``alignment.overlap``). Unknown names, wrong types and values out of range are errors.
+(``alignment.overlap``). Unknown names, wrong types and values out of range are errors. A class
+attribute ``LISTED`` tells these errors where people find all the names.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+
+import yaml
 
 from video_depth_ros.errors import ConfigError
 
 T = TypeVar("T")
 _KEY = "video_depth_ros.parameter"
+_FEW = 12  # so many names are read at a glance
 
 # What a ROS 2 parameter can hold; homogeneous lists are tuples in the frozen dataclasses.
 SCALARS: tuple[type, ...] = (bool, int, float, str)
@@ -92,7 +97,7 @@ def replace_flat(config: T, values: Mapping[str, Any]) -> T:
     known = {leaf.name: leaf for leaf in leaves(config)}
     for name in values:
         if name not in known:
-            raise ConfigError(f"unknown parameter {name!r}; {_nearest(name, list(known))}")
+            raise ConfigError(f"unknown parameter {name!r}; {_nearest(name, config)}")
     checked = {name: check(known[name], value) for name, value in values.items()}
     return _rebuild(config, checked, "")
 
@@ -106,6 +111,36 @@ def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
     return flat
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text says; ``where`` it stands, for the error.
+
+    Raises:
+        ConfigError: no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-99-99
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{where}: expected YAML, got a fault {first}; check brackets"
+        ) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        ConfigError: it cannot be read, or is no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read parameters from {path}: {error}; expected a YAML file in UTF-8"
+        ) from error
+    return parse_yaml(text, f"cannot read parameters from {path}")
 
 
 def check(leaf: Leaf, value: Any) -> Any:
@@ -178,8 +213,21 @@ def _rebuild(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _nearest(name: str, config: Any) -> str:
+    """What may have been meant; of many parameters their groups and where all are listed."""
     import difflib
 
+    known = [leaf.name for leaf in leaves(config)]
     close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(known)}"
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    if len(known) <= _FEW:
+        return f"known are {', '.join(known)}"
+    tops = dict.fromkeys(top + (".*" if rest else "") for top, rest in map(_split, known))
+    place = getattr(config, "LISTED", "")
+    return f"known are {', '.join(tops)}" + (f"; {place} lists them all" if place else "")
+
+
+def _split(name: str) -> tuple[str, str]:
+    top, _, rest = name.partition(".")
+    return top, rest

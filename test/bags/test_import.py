@@ -125,6 +125,8 @@ def test_grey_sources_stay_grey_and_true_poses_can_be_odometry(tmp_path, video_d
         (["{source}", "{out}", "--camera", "500,500"], "expected FX,FY,CX,CY"),
         (["{source}", "{out}", "--camera=-1,500,3,4"], "positive focal lengths"),
         (["{source}", "{out}", "--hfov", "190"], "field of view"),
+        (["{source}", "{out}", "--hfov", "70", "--camera", "9,9,3,4"], "got both"),
+        (["{source}", ""], "or an empty name"),
         (["{source}", "{out}", "--rate", "0"], "--rate"),
         (["{source}", "{out}", "--storage", "sqlite3"], "the name says mcap"),
         (["{source}", "{source}/no/folder/out.mcap"], "create it first"),

@@ -112,6 +112,7 @@ def test_an_existing_bag_is_replaced_only_on_demand_and_only_when_complete(tmp_p
         ("a.mcap", "sqlite3", "says mcap"),
         ("a", "rosbag", "expected one of mcap, sqlite3"),
         ("missing/a.mcap", None, "does not exist"),
+        ("..", None, "expected the name of a bag"),
     ],
 )
 def test_bad_outputs_are_named(tmp_path, name, storage, message):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.files import replacing, write_bytes, write_text
+from video_depth_ros.files import check_writable, replacing, write_bytes, write_text
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
@@ -36,3 +36,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         with pytest.raises(ConfigError, match=f"cannot write {path}: .*name another file"):
             write_bytes(path, b"")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_place_is_checked_before_there_is_anything_to_write(tmp_path):
+    (tmp_path / "file").write_text("")
+    check_writable(None, tmp_path / "file", tmp_path / "new" / "deep" / "figures.json")
+    for path in (tmp_path, tmp_path / "file" / "inside.json", tmp_path / ("x" * 300)):
+        with pytest.raises(ConfigError, match=str(path)):
+            check_writable(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

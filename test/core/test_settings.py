@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.settings import flatten_tree, group, leaves, parameter, replace_flat
+from video_depth_ros.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,20 @@ def test_bad_values_are_refused_by_name(name, value, message):
     assert name in str(error.value)
 
 
+def test_many_names_are_told_by_their_groups_and_where_they_are_listed():
+    for config, place in (
+        (PipelineConfig(), "docs/node.md"),
+        (DepthNodeConfig(), "docs/node.md"),
+        (TrainConfig(), "video_depth train --list"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            replace_flat(config, {"nothing_like_it": 1})
+        assert str(error.value).endswith(f"; {place} lists them all")
+        assert len(str(error.value)) < 400
+    with pytest.raises(ConfigError, match=r"known are regressor\.\*, stream\.\*, alignment\.\*,"):
+        replace_flat(PipelineConfig(), {"nothing_like_it": 1})
+
+
 @given(st.floats(0.0, 10.0), st.integers(1, 1000))
 def test_flat_round_trip(gain, count):
     config = replace_flat(Outer(), {"inner.gain": gain, "count": count})
@@ -118,6 +134,70 @@ def test_bad_yaml_is_one_clear_error(tmp_path, text):
         load_yaml(PipelineConfig(), path)
     with pytest.raises(ConfigError, match="cannot read"):
         load_yaml(PipelineConfig(), tmp_path / "missing.yaml")
+
+
+def section(node: str, gap: float, more: str = "") -> str:
+    return f"{node}:\n  ros__parameters:\n    stream:\n      max_gap: {gap}\n{more}"
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [
+        (section("camera", 1) + section("depth_node", 2), 2.0),
+        (section("depth_node", 2) + section("/**", 3), 2.0),
+        (section("lidar", 1) + section("/**", 3), 3.0),
+        ("robot1:\n  depth_node: {ros__parameters: {stream.max_gap: 4}}\n", 4.0),
+        (section("camera", 1) + section("/robot1/depth_node", 5), 5.0),
+        (section("renamed", 6), 6.0),
+        ("/**: {ros__parameters: {use_sim_time: true}}\n" + section("renamed", 6), 6.0),
+        ("/**: {ros__parameters: }\n", 0.5),
+    ],
+)
+def test_a_ros_file_is_read_for_the_depth_node(tmp_path, text, gap):
+    path = tmp_path / "several.yaml"
+    path.write_text(text)
+    assert load_yaml(PipelineConfig(), path).stream.max_gap == gap
+
+
+def test_the_nodes_own_values_lie_over_those_of_all_nodes(tmp_path):
+    path = tmp_path / "both.yaml"
+    path.write_text(section("depth_node", 2) + section("/**", 3, "      max_backward: 0.7\n"))
+    stream = load_yaml(PipelineConfig(), path).stream
+    assert (stream.max_gap, stream.max_backward) == (2.0, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (section("camera", 1) + section("lidar", 2), "got those of /camera, /lidar"),
+        (
+            section("a/depth_node", 1) + section("b/depth_node", 2),
+            "got those of /a/depth_node, /b",
+        ),
+        ("depth_node: {ros__parameters: 3}\n", "under ros__parameters of /depth_node, got 3"),
+    ],
+)
+def test_a_ros_file_that_is_not_for_one_depth_node_is_refused(tmp_path, text, message):
+    path = tmp_path / "others.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_yaml(PipelineConfig(), path)
+
+
+def test_names_of_others_who_read_the_file_are_passed_over(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text("input: {transport: raw}\nstream: {max_gap: 2.0}\n")
+    others = ["input.transport", "stream.max_gap"]
+    assert load_yaml(PipelineConfig(), path, others).stream.max_gap == 2.0
+    path.write_text("input: {transprt: raw}\n")
+    with pytest.raises(ConfigError, match=r"unknown parameter 'input.transprt'"):
+        load_yaml(PipelineConfig(), path, others)
+
+
+@pytest.mark.parametrize("value", ["[", "2026-99-99", "{[1]: 2}", "=", "[" * 5000])
+def test_a_value_that_is_no_yaml_is_named(value):
+    with pytest.raises(ConfigError, match=r"'stream\.max_gap=.*expected YAML"):
+        apply_overrides(PipelineConfig(), [f"stream.max_gap={value}"])
 
 
 def test_overrides_from_the_command_line():

@@ -69,3 +69,17 @@ def test_several_topics_of_a_kind_are_chosen_among(parts_of, capsys):
 def test_a_source_that_is_not_used_needs_no_topic(parts_of):
     parts = parts_of("--set", "scale.sources=[lidar, odometry]", "--odometry-topic", "/odom_fused")
     assert (parts.odometry, parts.imu, parts.points) == ("/odom_fused", None, None)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
+def test_a_speed_that_is_none_is_refused_before_anything_is_made(parts_of, tmp_path, capsys, rate):
+    assert parts_of("--rate", rate) == 2
+    assert "--rate: expected a finite speed above 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_refused(parts_of, bag, capsys):
+    for place in (bag, bag / "below"):
+        assert parts_of("--output", str(place)) == 2
+        said = capsys.readouterr().err
+        assert "--output: " in said and str(place) in said

@@ -71,10 +71,15 @@ class BagWriter:
             overwrite: replace what is there, at the very end.
 
         Raises:
-            RecordingError: something is at ``path`` already, its parent folder does not exist, or
-                ``storage`` is unknown or contradicts the name.
+            RecordingError: ``path`` names nothing, something is there already, its parent folder
+                does not exist, or ``storage`` is unknown or contradicts the name.
         """
         self.path = Path(path)
+        if self.path.name in ("", ".."):  # Path("") is "."
+            raise RecordingError(
+                f"expected the name of a bag to write, got {str(path)!r} or an empty name; name "
+                "NAME.mcap, NAME.db3 or a folder that is not there yet"
+            )
         named = _SUFFIXES.get(self.path.suffix)
         self.storage = storage or named or "mcap"
         if self.storage not in _STORAGE:

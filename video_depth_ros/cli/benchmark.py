@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from video_depth_ros.cli import benchmark_metric, benchmark_pipeline, benchmark_stability
+from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.files import write_text
+from video_depth_ros.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from video_depth_ros.regressors.wan.regressor import WanRegressor
@@ -123,7 +124,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure every combination, print a table, perhaps write JSON."""
+    """Measure every combination, print a table, perhaps write JSON.
+
+    Raises:
+        ConfigError: arguments that cannot be.
+    """
+    _check(args)
     import torch
 
     if args.threads:
@@ -153,6 +159,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse before anything is measured what could not be measured or written.
+
+    Raises:
+        ConfigError: naming the option, what was expected and what came.
+    """
+    for name, low in (("pushes", 1), ("threads", 0), ("frames", 1)):
+        number = getattr(args, name)
+        if number is not None and number < low:
+            raise ConfigError(f"--{name}: expected {low} or more, got {number}")
+    check_writable(args.json, args.plot, args.profiles and args.profiles / "profile.png")
 
 
 def _refuse_ignored(args: argparse.Namespace) -> None:
@@ -245,7 +264,6 @@ def _fidelity_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _print_fidelity(rows: list[dict[str, Any]], machine: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"against exact windows decoded whole; {machine}")
@@ -259,11 +277,10 @@ def _print_fidelity(rows: list[dict[str, Any]], machine: str) -> None:
             f"{100 * row['error']:.2f} %",
             f"{100 * row['worst']:.2f} %",
         )
-    Console().print(table)
+    print_whole(table)
 
 
 def _print_table(rows: list[dict[str, Any]], machine: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=machine)
@@ -286,7 +303,7 @@ def _print_table(rows: list[dict[str, Any]], machine: str) -> None:
             "" if row["ratio"] is None else f"{row['ratio']:.1f}x",
             f"{row['memory'] / 2**20:.0f}",
         )
-    Console().print(table)
+    print_whole(table)
 
 
 def _machine(device: str) -> str:

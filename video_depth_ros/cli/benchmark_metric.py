@@ -84,11 +84,11 @@ def run(args: argparse.Namespace, machine: str) -> int:
     outcome = study.run()
     tables = [*outcome.tables, *([sigma_table(outcome.curves)] if outcome.curves else [])]
     print("\n\n".join([f"{outcome.setting}; {machine}", *map(str, tables)]))
-    if args.plot and outcome.curves:
-        plot(outcome.curves, args.plot)
-    if args.json:
+    if args.json:  # first: the picture can be drawn again from it
         row = {"machine": machine, "set": args.assignments, **outcome.row()}
         write_text(args.json, json.dumps(_plain(row), indent=2, allow_nan=False) + "\n")
+    if args.plot and outcome.curves:
+        plot(outcome.curves, args.plot)
     return 0
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.base import Regressor
 
 _RATE = 10.0  # of the camera [1/s]
@@ -28,8 +27,6 @@ def run(args: argparse.Namespace, regressor: Regressor, machine: str) -> list[di
     from video_depth_ros.evaluation.pipeline_timing import time_pipeline
     from video_depth_ros.simulation.recording import SimulationConfig
 
-    if args.pushes < 1:
-        raise ConfigError(f"--pushes: expected 1 or more, got {args.pushes}")
     spec = regressor.spec
     frames = spec.first_group + spec.group * (_WARMUP + args.pushes)
     config = apply_overrides(PipelineConfig(), args.assignments)

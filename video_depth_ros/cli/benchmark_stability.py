@@ -64,8 +64,8 @@ def run(args: argparse.Namespace, regressor: Regressor) -> list[dict[str, Any]]:
     from video_depth_ros.config import PipelineConfig, apply_overrides
     from video_depth_ros.evaluation.stability import measure_stability
 
-    if args.videos < 1 or (args.frames is not None and args.frames < 1):
-        raise ConfigError("--videos, --frames: expected 1 or more")
+    if args.videos < 1:
+        raise ConfigError(f"--videos: expected 1 or more, got {args.videos}")
     config = apply_overrides(PipelineConfig(), args.assignments)
     console = Console(soft_wrap=True)
     rows: list[dict[str, Any]] = []

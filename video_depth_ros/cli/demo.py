@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; the exit status is 0 when the node did its work."""
+    _check(args)
     console = Console()
     require_ros()
     from video_depth_ros.bags.reader import Recording
@@ -73,7 +75,10 @@ def run(args: argparse.Namespace) -> int:
     from video_depth_ros.demo.report import make_report
 
     config = options.configuration(args)
-    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot make folder {args.output}: {error}") from error
     bag = args.bag or make_recording(args, console)
     with Recording(bag) as recording:
         parts = parts_for(recording, options.topic_choice(args), config.scale.sources)
@@ -97,6 +102,18 @@ def run(args: argparse.Namespace) -> int:
         console.print(result.node_output[-2000:], markup=False)
         return 1
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse before anything is simulated or started.
+
+    Raises:
+        ConfigError: a playing speed that is none, or a file in the output folder's place.
+    """
+    if not (math.isfinite(args.rate) and args.rate > 0.0):
+        raise ConfigError(f"--rate: expected a finite speed above 0, got {args.rate}")
+    if args.output.exists() and not args.output.is_dir():
+        raise ConfigError(f"--output: expected a folder to fill, got the file {args.output}")
 
 
 def require_ros() -> None:

@@ -19,6 +19,7 @@ from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS
 from video_depth_ros.evaluation.readers.recording import BagTopics
 from video_depth_ros.evaluation.videos import FORMATS, Video, find_videos, simulated_videos
+from video_depth_ros.files import check_writable
 
 if TYPE_CHECKING:
     from video_depth_ros.config import PipelineConfig
@@ -244,15 +245,19 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--rate: expected more than 0 frames per second, got {args.rate}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected 0 or more, got {args.seed}")
-    for path in (args.json, args.report):
-        if path is not None and path.is_dir():
-            raise ConfigError(f"{path} is a folder; expected the name of a file to write")
+    check_writable(args.json, args.report)
 
 
 def _config(args: argparse.Namespace) -> PipelineConfig:
     from video_depth_ros.config import PipelineConfig, apply_overrides, load_yaml
+    from video_depth_ros.node_config import DepthNodeConfig
+    from video_depth_ros.settings import leaves
 
-    config = load_yaml(PipelineConfig(), args.config) if args.config else PipelineConfig()
+    config = PipelineConfig()
+    if args.config:
+        # the node's own file will do: what only the node knows is passed over
+        names = [leaf.name for leaf in leaves(DepthNodeConfig())]
+        config = load_yaml(config, args.config, others=names)
     named = {
         "regressor.name": args.regressor,
         "regressor.weights": args.weights,

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import RecordingError
 
 EXAMPLES = """\
@@ -76,6 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+@unwinding_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Import; prints one line about what was written."""
     from video_depth_ros.bags.formats.base import SourceOptions

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from video_depth_ros import __version__
+from video_depth_ros.cli import termination
 from video_depth_ros.errors import VideoDepthError
 
 # module under video_depth_ros.cli for every subcommand, in the order of the help text
@@ -70,9 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(f"[red]video_depth {args.command}:[/red] ", end="")
         errors.print(str(error), markup=False)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         errors.print(f"video_depth {args.command}: stopped")
-        return 130
+        return termination.STATUS if isinstance(stop, termination.Terminated) else 130
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video_depth_ros.cli import options
+from video_depth_ros.cli.termination import unwinding_on_sigterm
 
 if TYPE_CHECKING:
     from video_depth_ros.bags.reprocess import ReprocessSummary
@@ -61,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+@unwinding_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Reprocess; prints one line about what came out, and what was left out and why."""
     from video_depth_ros.bags.reprocess import reprocess

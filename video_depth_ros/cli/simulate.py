@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 
 EXAMPLES = """\
@@ -21,7 +22,7 @@ worked examples:
       a car in traffic, images of KITTI's shape
   video_depth simulate flight.db3 --world clutter --path drone --distortion --no-lidar
       a drone with a distorting lens and no LiDAR, sqlite3 storage
-  video_depth simulate bags/hall --world corridor --rings 64 --storage sqlite3 --seed 3
+  video_depth simulate hall --world corridor --rings 64 --storage sqlite3 --seed 3
       a bag folder with metadata.yaml, as `ros2 bag record` makes it
 
 OUT.mcap and OUT.db3 are lone files, any other name is a bag folder; `ros2 bag` plays all three.
@@ -72,6 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+@unwinding_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Simulate; prints what was written and how fast the images were rendered."""
     from video_depth_ros.simulation.recording import Simulation, SimulationConfig, record

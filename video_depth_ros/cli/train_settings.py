@@ -7,11 +7,10 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from video_depth_ros.errors import ConfigError
-from video_depth_ros.settings import flatten_tree, leaves, replace_flat
+from video_depth_ros.settings import flatten_tree, leaves, parse_yaml, read_yaml, replace_flat
 from video_depth_ros.training.config import DataConfig, TrainConfig
 
 
@@ -25,7 +24,7 @@ def settings(args: argparse.Namespace, base: TrainConfig | None = None) -> Train
     if args.config is not None:
         if not args.config.exists():
             raise ConfigError(f"--config: expected a YAML file at {args.config}, got no file")
-        tree = _yaml(args.config.read_text(encoding="utf-8"), f"--config: {args.config}")
+        tree = read_yaml(args.config)
         if tree is not None and not isinstance(tree, dict):
             raise ConfigError(f"--config: expected names with values in {args.config}")
         values |= flatten_tree(tree or {})
@@ -34,7 +33,7 @@ def settings(args: argparse.Namespace, base: TrainConfig | None = None) -> Train
         name, equals, text = word.partition("=")
         if not equals:
             raise ConfigError(f"--set: expected NAME=VALUE, got {word!r}")
-        values[name] = _number(_yaml(text, f"--set: {word}"))
+        values[name] = _number(parse_yaml(text, f"--set: {word}"))
     return replace_flat(base or TrainConfig(), values)
 
 
@@ -87,16 +86,6 @@ def print_settings(console: Console) -> None:
         value = json.dumps(leaf.value)
         console.print(f"{leaf.name} = {value}", markup=False, highlight=False)
         console.print(f"    {leaf.parameter.description}", markup=False, highlight=False)
-
-
-def _yaml(text: str, where: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(
-            f"{where}: expected YAML, got a fault {first}; check brackets"
-        ) from error
 
 
 def _number(value: object) -> object:

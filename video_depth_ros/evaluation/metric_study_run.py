@@ -142,6 +142,11 @@ class MetricStudy:
             raise ConfigError(
                 f"--mounting-error: expected three angles in degrees, got {self.mounting_error}"
             )
+        if any(self.mounting_error) and self.study != "simulated":
+            raise ConfigError(
+                f"--mounting-error: expected with --metric simulated, got it with {self.study}, "
+                "which has no extrinsics to be told wrong; leave it out"
+            )
         if not 0.5 <= self.seconds <= 600.0:
             raise ConfigError(f"--seconds: expected 0.5 to 600, got {self.seconds:g}")
         if self.study in ("kitti", "euroc") and self.data is None:

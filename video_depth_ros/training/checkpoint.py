@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from video_depth_ros.errors import CheckpointError, ConfigError
 from video_depth_ros.files import replacing
+from video_depth_ros.regressors.wan.tensor_file import TORCH_FAULTS, torch_fault
 from video_depth_ros.settings import flatten_tree, replace_flat
 from video_depth_ros.training.config import DataConfig, TrainConfig
 from video_depth_ros.training.origin import DVD, Origin
@@ -61,11 +61,10 @@ def load(path: Path, later: bool = False) -> Snapshot:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=later)
         return Snapshot(**content)
-    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except TORCH_FAULTS as error:
         raise CheckpointError(
-            f"expected a training checkpoint at {path}, got a file that cannot be read ({first}); "
-            "start anew or take an older one"
+            f"expected a training checkpoint at {path}, got a file that cannot be read "
+            f"({torch_fault(error)}); start anew or take an older one"
         ) from error
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from video_depth_ros.settings import group, parameter
 from video_depth_ros.training.batches import BatchConfig
@@ -60,6 +61,8 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     """One stage of training."""
+
+    LISTED: ClassVar[str] = "video_depth train --list"
 
     stage: str = parameter(
         "latent",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from video_depth_ros.camera import Camera
+from video_depth_ros.errors import ConfigError
 from video_depth_ros.poses import T_BODY_OPTICAL, inverse
 
 # Where a source has no clock, stamps start at one second: zero means "latest" to tf2.
@@ -37,6 +38,18 @@ class SourceOptions:
     hfov: float | None = None
     rate: float | None = None
     hold_out: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse two cameras.
+
+        Raises:
+            ConfigError: both intrinsics and a field of view.
+        """
+        if self.intrinsics is not None and self.hfov is not None:
+            raise ConfigError(
+                "expected intrinsics or a horizontal field of view, got both: leave out --hfov "
+                "or the intrinsics"
+            )
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,27 @@ class SafetensorsFile:
         )
 
 
+# what torch.load raises for files it did not write, or that hold other things than plain values
+TORCH_FAULTS = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+
+
+def torch_fault(error: Exception) -> str:
+    """Why torch cannot read a file, without its advice to switch checks off."""
+    first = str(error).strip().partition("\n")[0]
+    if isinstance(error, (pickle.UnpicklingError, LookupError)) or "torch.save" in first:
+        return "another kind of file, or one with other objects than tensors"
+    return first or "empty"
+
+
 class TorchFile:
     """A ``.pth`` file of tensors, perhaps nested under ``model_state`` or ``state_dict``."""
 
@@ -129,10 +150,10 @@ class TorchFile:
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             except RuntimeError:  # the format before torch 1.6 cannot be mapped
                 content = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else "empty"
+        except TORCH_FAULTS as error:
             raise CheckpointError(
-                f"{path} is not a whole torch file of plain tensors ({first}); download it again"
+                f"{path} is not a whole torch file of plain tensors ({torch_fault(error)}); "
+                "download it again"
             ) from None
         for key in ("model_state", "state_dict"):
             if isinstance(content, dict) and isinstance(content.get(key), dict):
