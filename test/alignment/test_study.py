@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 
 import torch
 from torch import Tensor
 
 from video_depth_ros.cli import benchmark_alignment
+from video_depth_ros.cli.main import main
 from video_depth_ros.evaluation.alignment_study import AlignmentStudy
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, SyntheticDisparity
 
@@ -42,12 +44,17 @@ def test_robust_chain_beats_least_squares_by_far():
     assert plain.abs_rel > 10.0 * robust.abs_rel
 
 
-def test_command_prints_every_way(capsys, monkeypatch):
+def test_command_prints_and_writes_every_way(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark_alignment, "group_cost", lambda: (3.0, 1.0))  # timed elsewhere
     monkeypatch.setenv("COLUMNS", "140")
-    args = argparse.Namespace(frames=61, world="boxes", memory=False)
-    assert benchmark_alignment.run(args) == 0
+    file = tmp_path / "out.json"
+    words = ["benchmark", "--alignment", "--frames", "61", "--world", "boxes"]
+    assert main([*words, "--json", str(file)]) == 0
     out = capsys.readouterr().out
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["frames"] for row in rows[:-1]] == [61] * 6
+    assert rows[1]["name"] == "least-squares chain (DVD)" and rows[1]["end_drift"] >= 0.0
+    assert rows[-1] == {"group_ms": 3.0, "fit_ms": 1.0}
     for way in ("windows as they come", "least-squares chain", "keyframes", "1, 10, 25"):
         assert way in out
 
@@ -69,7 +76,7 @@ def test_truth_of_a_world_fills_the_range_of_a_window():
 def test_joint_solve_holds_a_few_numbers_per_window_and_no_pixels(capsys):
     """A window of 12 frames of 9x12 px alone is 5 KiB; 250 of them come per 1,000 frames."""
     args = argparse.Namespace(frames=600, world="boxes", memory=True)
-    assert benchmark_alignment.run(args) == 0
+    assert benchmark_alignment.run(args)[0]["memory"]["frames"] == 600
     out = capsys.readouterr().out
     said = re.search(r"([-0-9]+) KiB", out)
     assert said is not None, out

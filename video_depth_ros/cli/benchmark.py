@@ -134,12 +134,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    machine = _machine(args.device)
     if args.alignment:
         from video_depth_ros.cli import benchmark_alignment
 
-        return benchmark_alignment.run(args)
+        _write_json(args, machine, benchmark_alignment.run(args))
+        return 0
     _refuse_ignored(args)
-    machine = _machine(args.device)
     if args.metric:
         return benchmark_metric.run(args, machine)
     if args.regressor == "laboratory":
@@ -156,9 +157,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         rows = _regressor_rows(args)
         _print_table(rows, machine)
+    _write_json(args, machine, rows)
+    return 0
+
+
+def _write_json(args: argparse.Namespace, machine: str, rows: list[dict[str, Any]]) -> None:
     if args.json:
         write_text(args.json, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:

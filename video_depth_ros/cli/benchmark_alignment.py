@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +31,8 @@ FAULTS = LaboratoryFaults(scale_sigma=0.08, shift_sigma=0.03, noise=0.01, outlie
 _FRAMES = 5000
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the figures of ``args.frames`` frames of ``args.world``.
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print the figures of ``args.frames`` frames of ``args.world``, and return them as rows.
 
     That is a world of the simulation (room, corridor, street, clutter) or ``boxes``, a cheap
     synthetic view.
@@ -38,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     frames, world = args.frames or _FRAMES, args.world
     console = Console(soft_wrap=True)
     if args.memory:
-        console.print(_memory_line(joint_memory(frames)))
-        return 0
+        memory = joint_memory(frames)
+        console.print(_memory_line(memory))
+        return [{"memory": dataclasses.asdict(memory)}]
     study = AlignmentStudy(_truth(world, frames), frames, FAULTS, infinity=INFINITY)
     results = [
         study.unaligned("windows as they come"),
@@ -55,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         f"480x640, overlap 8: {whole:.1f} ms per group of 4 frames, of which {fit:.1f} ms are the "
         f"fit and its checks (median CPU time, {torch.get_num_threads()} threads)"
     )
-    return 0
+    named = {"world": world, "frames": frames}
+    rows = [{**named, **dataclasses.asdict(result)} for result in results]
+    return [*rows, {"group_ms": whole, "fit_ms": fit}]
 
 
 def group_cost(height: int = 480, width: int = 640, groups: int = 25) -> tuple[float, float]:
