@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from video_depth_ros.alignment import AlignmentConfig, RunningEstimate
+from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.evaluation.alignment_study import AlignmentResult, AlignmentStudy
 from video_depth_ros.evaluation.joint_memory import JointMemory, joint_memory
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, SyntheticDisparity
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         study.offline("joint, dilation 1", (1,)),
         study.offline("joint, dilations 1, 10, 25", (1, 10, 25)),
     ]
-    console.print(_table(results, world, frames))
+    print_whole(_table(results, world, frames))
     whole, fit = group_cost()
     console.print(
         f"480x640, overlap 8: {whole:.1f} ms per group of 4 frames, of which {fit:.1f} ms are the "

@@ -7,9 +7,9 @@ import argparse
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.regressors.base import Regressor
 
 _RATE = 10.0  # of the camera [1/s]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, regressor: Regressor, machine: str) -> list[di
                 "ratio": timing.ratio,
             }
         )
-    Console(soft_wrap=True).print(
+    print_whole(
         _table(
             rows, f"whole pipeline, simulated {args.world} {args.first_seed} with LiDAR; {machine}"
         )

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.files import write_bytes
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace, regressor: Regressor) -> list[dict[str, Any]]:
             result = measure_stability(
                 video, regressor, config, args.column, partial(progress.advance, task)
             )
-        console.print(_table(result))
+        print_whole(_table(result))
         if line := _keyframes_line(result):
             console.print(line)
         rows += [

@@ -33,8 +33,8 @@ _TELL = 1.0  # s between two counts of a clock that is off
 class MetricScaler:
     """Metric anchors from every source, one filter, one scale.
 
-    Measurements may come before or after the frame of their stamp; each is used once, against the
-    nearest frame. Nothing blocks; all buffers are bounded. Not thread-safe: one owner calls it.
+    Measurements may come before or after the frame of their stamp, at most 15 s before: what is
+    farther ahead is of another clock. Each is used once, against the nearest frame. Nothing blocks; all buffers are bounded. Not thread-safe: one owner calls it.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
