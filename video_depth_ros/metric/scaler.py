@@ -34,8 +34,8 @@ class MetricScaler:
     """Metric anchors from every source, one filter, one scale.
 
     Measurements may come before or after the frame of their stamp, at most 15 s before: what is
-    farther ahead is of another clock. Each is used once, against the nearest frame. Nothing blocks;
-    all buffers are bounded. Not thread-safe: one owner calls it.
+    farther ahead is of another clock. Each is used once, against the nearest frame. Nothing
+    blocks; all buffers are bounded. Not thread-safe: one owner calls it.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
