@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,11 +34,21 @@ from video_depth_ros.evaluation.metric_study_run import MetricStudy, Outcome
 NODE_FILE = Path(__file__).resolve().parents[2] / "config" / "depth.yaml"
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120.0
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+# The command as it is, and a word whenever a message is in the bag.
+TELLING = """
+import sys
+from video_depth_ros.bags.writer import BagWriter
+from video_depth_ros.cli.main import main
+
+write = BagWriter.write
+
+def telling(*arguments):
+    write(*arguments)
+    print("written", flush=True)
+
+BagWriter.write = telling
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -134,17 +142,22 @@ def test_evaluate_refuses_a_folder_in_the_place_of_a_file(tmp_path, capsys):
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path):
-    command = [sys.executable, "-m", "video_depth_ros.cli.main", "simulate"]
+    words = ["simulate", str(tmp_path / "out.mcap"), "--size", "64x48", "--seconds", "600"]
     process = subprocess.Popen(
-        [*command, str(tmp_path / "out.mcap"), "--size", "64x48", "--seconds", "600"],
+        [sys.executable, "-c", TELLING, *words],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    guard = threading.Timer(120.0, process.kill)
+    guard.start()
     try:
-        wait_until(lambda: any(tmp_path.glob(".out.*.partial/*/*")) or process.poll() is not None)
+        assert process.stdout is not None and process.stdout.readline() == "written\n"
+        assert any(tmp_path.glob(".out.*.partial/*/*"))
         process.terminate()
         _, said = process.communicate(timeout=120)
     finally:
+        guard.cancel()
         process.kill()
     assert process.returncode == 143, said
     assert said.splitlines()[-1] == "video_depth simulate: stopped"
@@ -163,8 +176,8 @@ def test_sigterm_unwinds_the_commands_that_write_bags(command):
 
     class Arguments:
         def __getattr__(self, name: str) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10.0)
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("SIGTERM did not unwind")
 
     try:
         with pytest.raises(Terminated):

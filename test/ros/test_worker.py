@@ -5,7 +5,6 @@ measurement, and what ends the node."""
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +79,24 @@ class Listeners:
             assert self.came.wait_for(lambda: stamp_ns in self.stamps, 30.0), self.stamps
 
 
+class Counted(Counters):
+    """Counts that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = threading.Condition()
+
+    def add(self, name: str, number: int = 1) -> None:
+        with self.more:
+            super().add(name, number)
+            self.more.notify_all()
+
+    def wait_for(self, name: str, number: int) -> None:
+        with self.more:
+            reached = self.more.wait_for(lambda: self.snapshot().get(name, 0) >= number, 30.0)
+        assert reached, self.snapshot()
+
+
 class Network(BrightnessRegressor):
     """Raises what it is told to."""
 
@@ -107,7 +124,7 @@ class Bench:
 
     def __init__(self, extrinsics: ExtrinsicsConfig | None = None) -> None:
         self.network, self.outputs, self.log = Network(), Listeners(), Log()
-        self.counters = Counters()
+        self.counters = Counted()
         self.fatal: list[tuple[str, bool]] = []
         self.ended = threading.Event()
         self.alive = True
@@ -140,12 +157,6 @@ class Bench:
         message.encoding = encoding
         self.worker.handover.offer_frame(message, self.stamp_ns)
         return self.stamp_ns
-
-    def wait_count(self, name: str, number: int) -> None:
-        until = time.monotonic() + 30.0
-        while self.count(name) < number:
-            assert time.monotonic() < until, self.counters.snapshot()
-            time.sleep(0.005)
 
     def count(self, name: str) -> int:
         return self.counters.snapshot().get(name, 0)
@@ -209,7 +220,7 @@ def test_a_hole_of_refused_images_is_a_gap_to_the_stream(bench: Bench, refused: 
         bench.outputs.wait_for(bench.send())
     for number in range(refused):
         bench.send(encoding="infrared")
-        bench.wait_count("dropped.encoding", number + 1)
+        bench.counters.wait_for("dropped.encoding", number + 1)
     bench.outputs.wait_for(bench.send())
     report = bench.worker._pipeline.report(0)
     expected = (0, "") if refused == 2 else (1, "no usable image for 1.1 s")
@@ -221,7 +232,7 @@ def test_scans_are_not_even_read_while_nobody_subscribes(bench: Bench) -> None:
     bench.outputs.subscribed = False
     for number in range(5):
         bench.send(("points", cloud()))
-        bench.wait_count("unsubscribed", number + 1)
+        bench.counters.wait_for("unsubscribed", number + 1)
     assert len(taken) <= 1  # one came before it was known
     bench.outputs.subscribed = True
     bench.outputs.wait_for(bench.send(("points", cloud())))

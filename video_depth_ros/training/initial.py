@@ -126,13 +126,6 @@ def exported_model(path: Path) -> DepthModel:
     Raises:
         CheckpointError: missing, damaged, or no folded file.
     """
-    kind = kind_of(open_tensors(path))
-    if kind != "folded":
-        raise CheckpointError(f"expected a folded file of this package, got {path} ({kind})")
-    return _exported(path)
-
-
-def _exported(path: Path) -> DepthModel:
     info, vae, transformer = load_folded(path, torch.device("cpu"), torch.float32)
     model = DepthModel(info.size, None)
     model.vae, model.transformer = vae, transformer
@@ -162,7 +155,7 @@ def _from_weights(config: TrainConfig, path: Path, vae_path: Path | None) -> Dep
     if kind_of(source) == "folded":
         if config.tau > 0:
             raise ConfigError(f"tau: {path} is folded and has no timestep; set tau to 0")
-        return _exported(path)
+        return exported_model(path)
     size = size_of(config)
     read = read_transformer(source, size.transformer)
     text_dim = read("text_embedding.0.weight").shape[1]
