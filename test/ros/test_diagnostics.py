@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from video_depth_ros.node_config import DepthNodeConfig
-from video_depth_ros.ros.diagnostics import Diagnostics, Observation
+from video_depth_ros.ros.diagnostics import Diagnostics, Observation, Restarts
 from video_depth_ros.settings import replace_flat
 
 
@@ -39,3 +39,14 @@ def test_the_output_says_whether_anything_is_computed(
     )
     statuses = Diagnostics("depth_node").message(observation).status
     assert {s.name: s.message for s in statuses}["depth_node: output"] == said
+
+
+def test_starts_of_the_stream_are_counted_over_the_last_half_minute() -> None:
+    restarts = Restarts()
+    counted = [restarts.lately(number, now) for now, number in enumerate([0, 1, 1, 4])]
+    assert counted == [0, 1, 1, 4]
+    assert restarts.lately(4, 31.0) == 3  # the first of them is older than 30 s
+    assert restarts.lately(5, 32.0) == 4
+    assert restarts.lately(5, 40.0) == 1
+    assert restarts.lately(5, 80.0) == 0
+    assert restarts.lately(1, 81.0) == 1  # configured again: the count begins anew

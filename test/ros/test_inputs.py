@@ -205,6 +205,18 @@ def test_time_and_size_may_change_under_way(robot: Robot) -> None:
         robot.wait(lambda: robot.value("inference", "input_size") == "160x96")
 
 
+def test_a_camera_slower_than_the_largest_gap_is_warned_of(robot: Robot) -> None:
+    robot.listen("depth/disparity")
+    with robot.start() as node:
+        robot.activate(node)
+        for number in range(5):
+            robot.stamp_ns += 1_000_000_000
+            robot.send(robot.frame())
+            robot.wait(lambda number=number: robot.value("inference", "resets") == str(number))
+        robot.wait(lambda: "4 times within 30 s" in robot.status("inference").message)
+        assert "stream.max_gap is 0.5 s: raise it" in robot.status("inference").message
+
+
 def test_camera_info_of_another_shape_withholds_the_cloud_alone(robot: Robot) -> None:
     robot.listen("depth/disparity", "depth/points")
     with robot.start() as node:

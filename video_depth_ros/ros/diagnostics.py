@@ -8,6 +8,7 @@ that is wrong under simulated time.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ class Observation:
 
 
 _STREAMED = ("odometry", "imu")  # judged by their newest stamp
+_RESTARTS, _RESTARTS_WITHIN = 3, 30.0  # so many starts of the stream in so many seconds: a fault
 
 
 def _apart(source: str, ahead: float) -> str:
@@ -78,11 +80,30 @@ def _apart(source: str, ahead: float) -> str:
     )
 
 
+class Restarts:
+    """How often the stream started anew lately. Once is an event that the log tells; again and
+    again, depth is that of single windows and no scale lasts."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()  # (s, restarts since configured), rising
+
+    def lately(self, restarts: int, now: float) -> int:
+        """Starts within the last 30 s, given how many there were until ``now`` (seconds)."""
+        if self._seen and restarts < self._seen[-1][1]:  # configured again
+            self._seen.clear()
+        while len(self._seen) > 1 and self._seen[1][0] <= now - _RESTARTS_WITHIN:
+            self._seen.popleft()
+        before = self._seen[0][1] if self._seen else 0
+        self._seen.append((now, restarts))
+        return restarts - before
+
+
 class Diagnostics:
     """Turns observations into messages; keeps what rates are computed from."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._restarts = Restarts()
         self._last_counts: Mapping[str, int] = {}
         self._last_time = time.monotonic()
 
@@ -157,10 +178,22 @@ class Diagnostics:
         if worker is None:
             return self._status("inference", now, OK, now.state, {})
         report = worker.report
+        restarts = self._restarts.lately(report.resets, time.monotonic())
         level, text = OK, "runs"
         if worker.failures:
             level = ERROR if worker.failures >= MAX_FAILURES else WARN
             text = f"{worker.failures} failures in a row: {worker.failure}"
+        elif restarts >= _RESTARTS:
+            level = WARN
+            text = (
+                f"the stream starts anew again and again ({restarts} times within "
+                f"{_RESTARTS_WITHIN:g} s), the last time: {report.last_reset}"
+            )
+            if "gap" in report.last_reset:
+                text += (
+                    f"; stream.max_gap is {now.config.stream.max_gap:g} s: raise it above the "
+                    "time between two images"
+                )
         values: dict[str, object] = {
             "regressor": now.config.regressor.name,
             "input_size": "{1}x{0}".format(*report.input_size),
