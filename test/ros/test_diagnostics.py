@@ -32,6 +32,7 @@ def test_the_output_says_whether_anything_is_computed(
         active_for=1.0,
         camera_info_topic="/camera_info",
         camera_info_seen=True,
+        leads={},
         share=1.0,
         device="cpu",
         subscribers={"depth/image": subscribers},

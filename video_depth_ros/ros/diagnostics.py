@@ -40,6 +40,7 @@ class Observation:
         active_for: seconds since activation.
         camera_info_topic: its resolved name.
         camera_info_seen: whether any camera_info has come.
+        leads: seconds by which a source's stamps run ahead of the images', where too many.
         share: share of arriving images that is used.
         device: name of the device that runs the network.
         subscribers: number of subscribers by output.
@@ -56,6 +57,7 @@ class Observation:
     active_for: float
     camera_info_topic: str
     camera_info_seen: bool
+    leads: Mapping[str, float]
     share: float
     device: str
     subscribers: Mapping[str, int]
@@ -77,6 +79,14 @@ def _apart(source: str, ahead: float) -> str:
     return (
         f"{source}: its stamps are about {abs(ahead):.1f} s {where} the images'; synchronise "
         "the clocks (PTP's TAI is 37 s ahead of UTC, GPS time 18 s)"
+    )
+
+
+def _early(source: str, ahead: float) -> str:
+    """What to do about samples that arrive with images, but are stamped later."""
+    return (
+        f"{source}: arrives with stamps {ahead:.1f} s ahead of the images' that arrive with it; "
+        "synchronise the clocks, or is the camera so late?"
     )
 
 
@@ -251,6 +261,10 @@ class Diagnostics:
                 values[f"{name}.ahead"] = f"{source.ahead:.3f}"
                 if level != ERROR:
                     level, text = WARN, _apart(name, source.ahead)
+            elif name in now.leads:
+                values[f"{name}.ahead"] = f"{now.leads[name]:.3f}"
+                if level != ERROR:
+                    level, text = WARN, _early(name, now.leads[name])
             poor = source.inlier_share < now.config.scale.fit.min_inliers
             if poor and not source.used:
                 level = ERROR

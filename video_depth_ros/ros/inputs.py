@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.ros.conversions import stamp_of
 from video_depth_ros.ros.handover import Counters, Handover
+from video_depth_ros.ros.stamp_lead import StampLeads
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -39,6 +40,7 @@ _NEEDED_BY = {"points": "lidar", "sparse_depth": "sparse_depth", "imu": "imu"}
 # policies that qos_overrides can set; drivers that send camera_info once latch it
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
 _OVERRIDABLE_OF_CAMERA_INFO = (*_OVERRIDABLE, QoSPolicyKind.DURABILITY)
+_STREAMS = {"odom": "odometry", "imu": "imu"}  # sources whose clock is watched, see StampLeads
 _COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
@@ -138,6 +140,7 @@ class Inputs:
         self.topics = input_topics(node)
         self.last_image: float | None = None  # time.monotonic() of the newest image
         self.camera_info_seen = False
+        self.leads = StampLeads()
         self._subscriptions = [
             self._subscribe(kind, self.topics[name], depth, self._receiver(name))
             for name, (kind, depth) in _MEASUREMENTS.items()
@@ -198,14 +201,19 @@ class Inputs:
     def _on_image(self, message: Any) -> None:
         self.last_image = time.monotonic()
         self._counters.add("images")
-        self._handover.offer_frame(message, stamp_of(message))
+        stamp_ns = stamp_of(message)
+        self.leads.image(stamp_ns, self.last_image)
+        self._handover.offer_frame(message, stamp_ns)
 
     def _receiver(self, name: str) -> Any:
         if name == "camera_info":
             return self._on_camera_info
+        source = _STREAMS.get(name)
 
         def receive(message: Any) -> None:
             self._counters.add(name)
+            if source is not None:
+                self.leads.measurement(source, stamp_of(message), time.monotonic())
             self._handover.offer(name, message)
 
         return receive

@@ -330,6 +330,7 @@ class DepthNode(LifecycleNode):
             active_for=0.0 if self._active_since is None else now - self._active_since,
             camera_info_topic=inputs.topics["camera_info"] if inputs is not None else "",
             camera_info_seen=inputs is not None and inputs.camera_info_seen,
+            leads=inputs.leads.seconds() if inputs is not None else {},
             share=worker.handover.decimator.share if worker is not None else 1.0,
             device=str(self._loaded[1].device) if self._loaded is not None else "",
             subscribers=self._outputs.subscribers() if self._outputs is not None else {},
