@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 
 import cv2
 import numpy as np
 
 _LENGTH = 4096  # 20 s of odometry at 200 Hz
-_EXTRAPOLATE_NS = 50_000_000  # constant velocity is assumed this far past the newest pose
+# Constant velocity is assumed this far past the newest pose, and taken from as long before it:
+# the two newest poses may lie a millisecond apart (stamped on arrival, in bursts), and what their
+# stamps and positions are wrong by would be many times as large at the end.
+_EXTRAPOLATE_NS = 50_000_000
 _GAP_NS = 500_000_000  # poses farther apart are not interpolated between
 _SMALL = 1e-4  # rotation at which the sine is the angle, to 2e-9 of it [rad]
 
@@ -71,19 +74,23 @@ class PoseHistory:
         """Pose at a time, float64 [4, 4], or None where the history does not reach.
 
         Translation linear, rotation by the shortest arc, between the two poses around; up to 50 ms
-        past the newest at constant velocity.
+        past the newest at the velocity of the last 50 ms.
         """
         stamps = self._stamps
         if len(stamps) < 2 or stamp_ns < stamps[0]:
             return None
-        if stamp_ns > stamps[-1] + _EXTRAPOLATE_NS:
-            return None
-        k = min(max(bisect_left(stamps, stamp_ns), 1), len(stamps) - 1)
-        before, after = stamps[k - 1], stamps[k]
+        last = max(bisect_left(stamps, stamp_ns), 1)
+        first = last - 1
+        if last == len(stamps):  # past the newest
+            last -= 1
+            first = bisect_right(stamps, stamps[last] - _EXTRAPOLATE_NS) - 1
+            if first < 0 or stamp_ns > stamps[last] + _EXTRAPOLATE_NS:
+                return None
+        before, after = stamps[first], stamps[last]
         if after - before > _GAP_NS:
             return None
         share = (stamp_ns - before) / (after - before)
-        T0, T1 = self._poses[k - 1], self._poses[k]
+        T0, T1 = self._poses[first], self._poses[last]
         T = np.eye(4)
         turn = rotation_vector(T0[:3, :3].T @ T1[:3, :3])
         T[:3, :3] = T0[:3, :3] @ rotation(share * turn)
