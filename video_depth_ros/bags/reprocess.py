@@ -28,11 +28,11 @@ from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.pending import Pending
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.regressors.base import Regressor
 
 MAX_FAILURES = 3  # of the network in a row: then something is wrong with it, not with a frame
-_PENDING = 256  # images whose depth may still come
 
 
 @dataclass
@@ -129,7 +129,7 @@ class _Run:
             is_rectified(parts.image) if stated == "auto" else stated == "true"
         )
         self._frame_id = ""
-        self._pending: dict[int, tuple[str, int]] = {}  # stamp -> frame_id, time of reception
+        self._pending: Pending[tuple[str, int]] = Pending()  # frame_id, time of reception
         self._failures = 0
         roles: list[tuple[str | None, str, Callable[[Any], None]]] = [
             (parts.image, "image", self._image),
@@ -213,14 +213,11 @@ class _Run:
             self._drop(f"camera_info_{error.reason}", str(error))
         stamp_ns = m.stamp_of(message)
         self._frame_id = str(message.header.frame_id)
-        known = self._pending.get(stamp_ns)
-        self._pending[stamp_ns] = (self._frame_id, self._received.time_ns)
+        self._pending.put(stamp_ns, (self._frame_id, self._received.time_ns))
         try:
             estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
         except InputError:
-            del self._pending[stamp_ns]
-            if known is not None:  # an image of this very stamp is still waiting for its depth
-                self._pending[stamp_ns] = known
+            self._pending.take_back(stamp_ns)
             raise
         self._failures = 0 if estimates else self._failures
         self._write(estimates)
@@ -262,8 +259,6 @@ class _Run:
                 if topic not in self._bag.topics:
                     self._bag.add_topic(topic, OUTPUTS[name])
                 self._bag.write(topic, time_ns, message)
-        while len(self._pending) > _PENDING:
-            del self._pending[next(iter(self._pending))]
 
 
 def _check_prefix(recording: Recording, prefix: str) -> None:

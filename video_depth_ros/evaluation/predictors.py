@@ -20,6 +20,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.config import PipelineConfig
 from video_depth_ros.errors import InputError
 from video_depth_ros.frames import DepthEstimate, Frame
+from video_depth_ros.pending import Pending
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.regressors.base import Regressor, RegressorSession
 from video_depth_ros.regressors.preprocessing import cover_size, to_regressor
@@ -50,19 +51,19 @@ class PipelinePredictor:
         self._pipeline = DepthPipeline(config, regressor)
         self._camera = camera
         self._metric = metric
-        self._indices: dict[int, int] = {}
+        self._indices: Pending[int] = Pending()
         self.sequences: set[int] = set()
         self.dropped = 0
 
     def push(self, index: int, frame: SequenceFrame, given: np.ndarray | None) -> Maps:
         """See :class:`Predictor`; a frame the pipeline refuses is counted in ``dropped``."""
-        # a second frame of one stamp is refused below: estimates of it are of the first
-        self._indices.setdefault(frame.stamp_ns, index)
         if given is not None and self._camera is not None:
             self._pipeline.add_sparse_depth(given, frame.stamp_ns, self._camera)
+        self._indices.put(frame.stamp_ns, index)
         try:
             estimates = self._pipeline.push(Frame(frame.rgb, frame.stamp_ns, self._camera))
         except InputError as error:
+            self._indices.take_back(frame.stamp_ns)
             if error.reason not in ("duplicate", "out_of_order"):
                 raise
             self.dropped += 1
@@ -76,13 +77,14 @@ class PipelinePredictor:
     def _maps(self, estimates: list[DepthEstimate]) -> Maps:
         for estimate in estimates:
             self.sequences.add(estimate.sequence)
+            index = self._indices.pop(estimate.stamp_ns)
             disparity = estimate.disparity.float().cpu().numpy()
             if not self._metric:
-                yield self._indices.pop(estimate.stamp_ns), disparity
+                yield index, disparity
             elif estimate.depth is None:
-                yield self._indices.pop(estimate.stamp_ns), np.full_like(disparity, np.nan)
+                yield index, np.full_like(disparity, np.nan)
             else:
-                yield self._indices.pop(estimate.stamp_ns), estimate.depth.float().cpu().numpy()
+                yield index, estimate.depth.float().cpu().numpy()
 
 
 class _Images:
