@@ -236,8 +236,13 @@ def test_trajectory_interpolates_and_knows_its_limits():
 def test_seconds_keep_their_nanoseconds():
     assert seconds_to_ns("1305031102.175304") == 1305031102_175304000
     assert seconds_to_ns("7") == 7_000_000_000
+    assert seconds_to_ns("1.305031102175303936e+09") == 1305031102_175303936  # as numpy.savetxt
+    assert seconds_to_ns("-0.5") == -500_000_000
     with pytest.raises(RecordingError, match="'soon'"):
         seconds_to_ns("soon")
+    for text in ("nan", "inf", "1e30", ""):
+        with pytest.raises(RecordingError, match="time in seconds"):
+            seconds_to_ns(text)
 
 
 def test_wrong_names_and_paths_are_clear(tmp_path):

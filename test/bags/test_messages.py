@@ -163,6 +163,7 @@ def test_poses_agree_with_scipy_and_survive_messages(q, t):
     static = through_bytes(m.transforms(STAMP, [("a", "b", T)]), m.TF_MESSAGE)
     ((parent, child, back),) = m.transforms_of(static)
     assert (parent, child) == ("a", "b")
+    assert back is not None
     np.testing.assert_allclose(back, T, atol=1e-9)
 
 

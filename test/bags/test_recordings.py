@@ -380,6 +380,7 @@ def test_ros1_types_become_ros2s(tmp_path):
     with Recording(tmp_path / "old.bag") as recording:
         assert recording.topics["/tf_static"].kind == m.TF_MESSAGE
         ((parent, child, T),) = m.transforms_of(recording.first("/tf_static"))
+        assert T is not None
         assert (parent, child, T[:3, 3].tolist()) == ("base", "camera", [1.0, 2.0, 3.0])
         read = recording.first("/camera/camera_info")
         assert m.stamp_of(read) == 7_000_000_008

@@ -279,6 +279,41 @@ def test_types_of_ones_own_survive_a_bag_without_definitions(tmp_path):
             assert copied == [r.data for r in recording.messages(["/thing"])]
 
 
+@pytest.mark.parametrize("late", [1, 4])
+def test_an_image_that_comes_again_after_others_starts_the_stream_anew(tmp_path, late):
+    """0.1 s or 0.4 s late: time moves back to the stamp of an image whose depth may not be out."""
+    path = write_robot(tmp_path / "in.mcap")
+    again = tmp_path / "again.mcap"
+    with Recording(path) as recording, BagWriter(again) as bag:
+        for topic in recording.topics.values():
+            bag.add_topic(topic.name, topic.kind)
+        stamps: list[int] = []
+        for received in recording.messages():
+            bag.write_raw(received.topic, received.time_ns, received.data)
+            if received.topic == "/camera/image_raw":
+                stamps.append(m.stamp_of(recording.decode(received)))
+                if len(stamps) == 2:
+                    repeated = received.data
+                if len(stamps) == 2 + late:
+                    bag.write_raw(received.topic, received.time_ns + 1, repeated)
+    out = tmp_path / "out.mcap"
+    config = apply_overrides(CONFIG, ["stream.max_backward=0.05"])
+    summary = reprocess(again, out, config, laboratory())
+    assert (summary.images, summary.dropped) == (len(stamps) + 1, {})
+    assert summary.resets >= 1
+    with Recording(out) as recording:
+        seen = [m.stamp_of(recording.decode(r)) for r in recording.messages(["/depth/disparity"])]
+    assert sorted(seen) == sorted([*stamps, stamps[1]])
+
+
+def test_a_static_transform_that_is_none_costs_itself_alone():
+    turned = np.diag([-1.0, -1.0, 1.0, 1.0])
+    frames = StaticTransforms([("base", "camera", turned), ("base", "gripper", None)])
+    np.testing.assert_allclose(frames.lookup("camera", "base"), turned)
+    with pytest.raises(InputError, match=r"no poses, and passed over: base to gripper"):
+        frames.lookup("camera", "gripper")
+
+
 def test_static_transforms_compose_along_the_chain(robot_bag):
     with Recording(robot_bag) as recording:
         frames = StaticTransforms.of(recording)

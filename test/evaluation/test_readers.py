@@ -16,6 +16,7 @@ from video_depth_ros.bags.formats.base import FIRST_STAMP_NS
 from video_depth_ros.bags.importer import import_sequence
 from video_depth_ros.bags.sequences import open_sequence
 from video_depth_ros.bags.writer import BagWriter
+from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.evaluation.readers.recording import BagTopics, RosRecording
 from video_depth_ros.evaluation.readers.simulated import Simulated
@@ -141,6 +142,20 @@ def test_bonn_cut_of_110_frames(tmp_path):
         list(find_videos(folder, "bonn"))
 
 
+def test_frames_of_a_bonn_cut_go_by_time_whatever_zeros_their_names_leave_out(tmp_path):
+    folder = tmp_path / "rgbd_bonn_balloon"
+    colour = ("1548266633.46123", "1548266633.49523", "1548266633.5283", "1548266633.56217")
+    depth = ("1548266633.4612", "1548266633.49523", "1548266633.52834", "1548266633.562")
+    for metres, (rgb_stamp, depth_stamp) in enumerate(zip(colour, depth, strict=True), start=1):
+        image(folder / "rgb_110" / f"{rgb_stamp}.png", (64, 48))
+        depth_png(folder / "depth_110" / f"{depth_stamp}.png", 5000 * metres, (64, 48))
+    (video,) = find_videos(folder, "bonn")
+    frames = list(video.frames())
+    assert [have(f.depth)[5, 5] for f in frames] == [1.0, 2.0, 3.0, 4.0]
+    stamps = [f.stamp_ns for f in frames]
+    assert stamps == sorted(stamps) and stamps[2] == 1548266633528300000
+
+
 def test_nyuv2_images_are_videos_of_one_frame(tmp_path):
     nyuv2(tmp_path)
     videos = list(find_videos(tmp_path, "nyuv2"))
@@ -203,6 +218,28 @@ def test_depth_of_a_bag_is_the_nearest_of_the_images_own_frame(tmp_path):
     topics = BagTopics("/right/image", depth="/other/depth")
     (told,) = find_videos(bag, None, topics=topics)
     assert [have(f.depth)[0, 0] for f in told.frames()] == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "model", "seen"),
+    [(64, 48, "plumb_bob", 32), (64, 64, "plumb_bob", None), (64, 48, "mystery", None)],
+)
+def test_camera_info_of_another_size_is_brought_to_the_images_or_left_out(
+    tmp_path, caplog, width, height, model, seen
+):
+    bag = tmp_path / "in.mcap"
+    with BagWriter(bag) as writer:
+        writer.add_topic("/camera/image", m.IMAGE)
+        writer.add_topic("/camera/camera_info", m.CAMERA_INFO)
+        info = m.camera_info(FIRST_STAMP_NS, "c", Camera(width, height, 50.0, 50.0, 31.5, 23.5))
+        info.distortion_model = model
+        info.d[:2] = 0.1, -0.05
+        writer.write("/camera/camera_info", FIRST_STAMP_NS, info)
+        rgb = np.zeros((24, 32, 3), np.uint8)
+        writer.write("/camera/image", FIRST_STAMP_NS, m.image(FIRST_STAMP_NS, "c", rgb))
+    (video,) = find_videos(bag, None)
+    assert (None if video.camera is None else video.camera.width) == seen
+    assert ("no camera from /camera/camera_info" in caplog.text) == (seen is None)
 
 
 def test_depth_too_far_in_time_is_no_truth(tmp_path):

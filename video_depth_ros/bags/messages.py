@@ -267,16 +267,16 @@ def camera_of(info: Any, rectified: bool = False) -> Camera | None:
     return _binned(_in_region(camera, info.roi), int(info.binning_x), int(info.binning_y))
 
 
-def transforms_of(message: Any) -> list[tuple[str, str, np.ndarray]]:
-    """(parent, child, T_parent_child) of every transform of a ``tf2_msgs/TFMessage``.
-
-    Raises:
-        InputError: ``pose`` for a transform that is not finite.
-    """
-    edges = []
+def transforms_of(message: Any) -> list[tuple[str, str, np.ndarray | None]]:
+    """(parent, child, T_parent_child) of every transform of a ``tf2_msgs/TFMessage``; None for
+    one that is no pose (not finite, or a quaternion of zeros), which tf2 refuses as well."""
+    edges: list[tuple[str, str, np.ndarray | None]] = []
     for item in message.transforms:
         t, q = item.transform.translation, item.transform.rotation
-        T = transform(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+        try:
+            T = transform(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+        except InputError:
+            T = None
         edges.append((item.header.frame_id.lstrip("/"), item.child_frame_id.lstrip("/"), T))
     return edges
 

@@ -20,19 +20,24 @@ class StaticTransforms:
     """A graph of rigid transforms; any two connected frames can be looked up.
 
     Args:
-        edges: (parent, child, T_parent_child); a later edge replaces an earlier one.
+        edges: (parent, child, T_parent_child), None for a transform that is none and is passed
+            over; a later edge replaces an earlier one.
     """
 
-    def __init__(self, edges: Iterable[tuple[str, str, np.ndarray]]) -> None:
+    def __init__(self, edges: Iterable[tuple[str, str, np.ndarray | None]]) -> None:
         self._edges: dict[str, dict[str, np.ndarray]] = {}
+        self._refused: list[str] = []
         for parent, child, T in edges:
+            if T is None:
+                self._refused.append(f"{parent} to {child}")
+                continue
             self._edges.setdefault(parent, {})[child] = T
             self._edges.setdefault(child, {})[parent] = inverse(T)
 
     @classmethod
     def of(cls, recording: Recording) -> StaticTransforms:
         """Every static transform of a recording, wherever in it they lie."""
-        edges: list[tuple[str, str, np.ndarray]] = []
+        edges: list[tuple[str, str, np.ndarray | None]] = []
         if TOPIC in recording.of_kind(m.TF_MESSAGE):
             for received in recording.messages([TOPIC]):
                 edges.extend(m.transforms_of(recording.decode(received)))
@@ -64,9 +69,10 @@ class StaticTransforms:
                     queue.append(neighbour)
         if source not in reached:
             known = ", ".join(self.frames) or "none"
+            refused = ", ".join(dict.fromkeys(self._refused))
             raise InputError(
                 "transform",
                 f"no static transform from {source!r} to {target!r} in the recording; its frames "
-                f"are {known}",
+                f"are {known}" + (f"; no poses, and passed over: {refused}" if refused else ""),
             )
         return reached[source]

@@ -7,6 +7,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError, RecordingError
 from video_depth_ros.poses import quaternion, transform
 
+_MOST_SECONDS = 2**63 // 10**9  # what nanoseconds can say in 64 bits
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -113,16 +115,18 @@ def read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def seconds_to_ns(text: str) -> int:
-    """Decimal seconds to nanoseconds without rounding through float.
+    """Decimal seconds, 12.5 or 1.25e+01, to nanoseconds without rounding through float.
 
     Raises:
         RecordingError: not a number.
     """
-    whole, _, fraction = text.partition(".")
     try:
-        return int(whole) * 1_000_000_000 + int((fraction + "000000000")[:9])
-    except ValueError:
-        raise RecordingError(f"expected a time in seconds, got {text!r}") from None
+        seconds = Decimal(text)
+        if abs(seconds) < _MOST_SECONDS:  # nan: InvalidOperation
+            return int(seconds.scaleb(9))
+    except ArithmeticError:
+        pass
+    raise RecordingError(f"expected a time in seconds, got {text!r}")
 
 
 def nearest(stamps: Sequence[int], stamp_ns: int, tolerance_ns: int) -> int | None:

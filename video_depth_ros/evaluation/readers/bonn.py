@@ -73,7 +73,11 @@ class Bonn(TumRgbd):
     def _open_cut(self, path: Path, options: SourceOptions | None) -> None:
         if not (path / "depth_110").is_dir():
             raise RecordingError(f"{path}: expected depth_110 beside rgb_110; unpack both")
-        colour, depth = image_files(path / "rgb_110"), image_files(path / "depth_110")
+        # By time: of 633.5283 and 633.46123 the natural order takes the fractions for integers.
+        colour, depth = (
+            sorted(image_files(path / folder), key=lambda file: seconds_to_ns(file.stem))
+            for folder in ("rgb_110", "depth_110")
+        )
         if not colour or len(colour) != len(depth):
             raise RecordingError(
                 f"{path}: expected as many images in depth_110 as in rgb_110, got {len(depth)} "

@@ -7,6 +7,7 @@ Colour and depth of one camera are seldom stamped alike: a depth image belongs t
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.bags.contents import depth_of, rgb_of
 from video_depth_ros.bags.formats.base import SequenceFrame, SequenceReader, SourceOptions
 from video_depth_ros.bags.formats.files import camera_from_options
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import NONE, find_parts, is_rectified, true_depth_of
 from video_depth_ros.camera import Camera
+from video_depth_ros.errors import InputError
 
+_LOG = logging.getLogger(__name__)
 _BAG_SUFFIXES = (".bag", ".mcap", ".db3")
 _WAIT = 8  # images that may be ahead of their depth
 _KEPT = 32  # depth images that may be ahead of their image
@@ -95,14 +99,19 @@ class RosRecording(SequenceReader):
             yield _with_nearest(stamp_ns, rgb, depths)
 
     def _camera(self, recording: Recording, info_topic: str | None) -> Camera | None:
-        if self.options != SourceOptions():
-            rgb = rgb_of(recording.first(self._image))
-            own = camera_from_options(self.options, rgb.shape[1], rgb.shape[0])
-            if own is not None:
-                return own
-        if info_topic is None or not recording.topics[info_topic].count:
+        """The camera at the images' size, as node and reprocess find it; None where there is none
+        that can be used, which the affine protocol does without."""
+        height, width = rgb_of(recording.first(self._image)).shape[:2]
+        own = camera_from_options(self.options, width, height)
+        if own is not None or info_topic is None or not recording.topics[info_topic].count:
+            return own
+        source = CameraSource(is_rectified(self._image))
+        try:
+            source.update(recording.first(info_topic))
+            return source.camera_for(height, width)
+        except InputError as error:
+            _LOG.warning("%s: no camera from %s: %s", self.path, info_topic, error)
             return None
-        return m.camera_of(recording.first(info_topic), is_rectified(self._image))
 
 
 def _with_nearest(
