@@ -208,7 +208,7 @@ def _packed_view(
     _check_layout(data, encoding, height, width, step, width * channels * item.itemsize, height)
     strides = (step, channels * item.itemsize, item.itemsize)
     pixels: np.ndarray = np.ndarray((height, width, channels), item, _bytes(data), 0, strides)
-    if not item.isnative:
+    if not item.isnative or step % item.itemsize:  # OpenCV counts the rows' distance in items
         pixels = pixels.astype(item.newbyteorder("="))
     pixels.setflags(write=False)
     return pixels[:, :, 0] if channels == 1 else pixels

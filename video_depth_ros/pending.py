@@ -44,6 +44,10 @@ class Pending(Generic[T]):
         self._tidy(stamp_ns)
         return value
 
+    def clear(self) -> None:
+        """Forget all: no estimates will come."""
+        self._values.clear()
+
     def _tidy(self, stamp_ns: int) -> None:
         if not self._values[stamp_ns]:
             del self._values[stamp_ns]

@@ -3,11 +3,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.pipeline import DepthPipeline
+from video_depth_ros.regressors import registry
 from video_depth_ros.ros.diagnostics import Diagnostics, Observation, Restarts
+from video_depth_ros.ros.worker import WorkerStatus
 from video_depth_ros.settings import replace_flat
+
+
+def healthy() -> Observation:
+    """Images arrive, somebody listens."""
+    return Observation(
+        now_ns=1,
+        state="active",
+        config=DepthNodeConfig(),
+        counts={},
+        image_topic="/image",
+        publishers=1,
+        image_age=0.1,
+        active_for=1.0,
+        camera_info_topic="/camera_info",
+        camera_info_seen=True,
+        leads={},
+        share=1.0,
+        device="cpu",
+        subscribers={"depth/image": 1},
+        worker=None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,25 +48,25 @@ from video_depth_ros.settings import replace_flat
 def test_the_output_says_whether_anything_is_computed(
     run: bool, subscribers: int, said: str
 ) -> None:
-    observation = Observation(
-        now_ns=1,
-        state="active",
-        config=replace_flat(DepthNodeConfig(), {"output.run_unsubscribed": run}),
-        counts={},
-        image_topic="/image",
-        publishers=1,
-        image_age=0.1,
-        active_for=1.0,
-        camera_info_topic="/camera_info",
-        camera_info_seen=True,
-        leads={},
-        share=1.0,
-        device="cpu",
-        subscribers={"depth/image": subscribers},
-        worker=None,
+    config = replace_flat(DepthNodeConfig(), {"output.run_unsubscribed": run})
+    observation = dataclasses.replace(
+        healthy(), config=config, subscribers={"depth/image": subscribers}
     )
     statuses = Diagnostics("depth_node").message(observation).status
     assert {s.name: s.message for s in statuses}["depth_node: output"] == said
+
+
+@pytest.mark.parametrize(
+    ("busy", "level"),
+    [(2.0, DiagnosticStatus.OK), (20.0, DiagnosticStatus.WARN), (90.0, DiagnosticStatus.ERROR)],
+)
+def test_a_run_that_does_not_end_is_told(busy: float, level: bytes) -> None:
+    regressor = registry.load(replace_flat(DepthNodeConfig(), {}).regressor)
+    report = DepthPipeline(DepthNodeConfig(), regressor).report(0)
+    now = dataclasses.replace(healthy(), worker=WorkerStatus(report), busy=busy)
+    statuses = {s.name: s for s in Diagnostics("depth_node").message(now).status}
+    assert statuses["depth_node: inference"].level == level
+    assert ("has not ended" in statuses["depth_node: inference"].message) == (busy > 5.0)
 
 
 def test_starts_of_the_stream_are_counted_over_the_last_half_minute() -> None:

@@ -49,7 +49,7 @@ def test_rviz_shows_topics_that_exist() -> None:
     assert topics == {"depth/points", "depth/image_color", "points", "image"}
     assert topics - {"points", "image"} <= set(OUTPUTS)
     # the frames of a group come at once
-    depth = outputs.output_qos().depth
+    depth = outputs.output_qos(4).depth
     assert {d["Topic"]["Depth"] for d in displays if "Topic" in d} == {depth}
 
 

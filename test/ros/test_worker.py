@@ -57,6 +57,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self.stamps: list[int] = []
+        self.frames: list[str] = []
         self.subscribed = True
         self.came = threading.Condition()
         self.fault: Exception | None = None
@@ -72,6 +73,7 @@ class Listeners:
             raise self.fault
         with self.came:
             self.stamps.append(estimate.stamp_ns)
+            self.frames.append(frame_id)
             self.came.notify()
 
     def wait_for(self, stamp_ns: int) -> None:
@@ -122,13 +124,13 @@ class Network(BrightnessRegressor):
 class Bench:
     """A worker, and everything it speaks to."""
 
-    def __init__(self, extrinsics: ExtrinsicsConfig | None = None) -> None:
+    def __init__(self, extrinsics: ExtrinsicsConfig | None = None, latency: str = "frame") -> None:
         self.network, self.outputs, self.log = Network(), Listeners(), Log()
         self.counters = Counted()
         self.fatal: list[tuple[str, bool]] = []
         self.ended = threading.Event()
         self.alive = True
-        config = replace_flat(DepthNodeConfig(), {"stream.latency": "frame"})
+        config = replace_flat(DepthNodeConfig(), {"stream.latency": latency})
         self.worker = Worker(
             DepthPipeline(config, self.network),
             self.outputs,  # type: ignore[arg-type]
@@ -141,18 +143,22 @@ class Bench:
             lambda: self.alive,
         )
         self.worker.open()
+        decimator = self.worker.handover.decimator
+        decimator.accept = lambda now: True  # type: ignore[method-assign]  # every image counts
         self.stamp_ns = 0
 
     def fail(self, reason: str, device_lost: bool) -> None:
         self.fatal.append((reason, device_lost))
         self.ended.set()
 
-    def send(self, *measurements: tuple[str, Any], encoding: str = "mono8") -> int:
+    def send(
+        self, *measurements: tuple[str, Any], encoding: str = "mono8", frame: str = "camera"
+    ) -> int:
         """Measurements and the image that they precede; its stamp."""
         self.stamp_ns += 100_000_000
         for kind, message in measurements:
             self.worker.handover.offer(kind, message)
-        header = conversions.header_of(self.stamp_ns, "camera")
+        header = conversions.header_of(self.stamp_ns, frame)
         message = conversions.image_message(header, np.full((48, 64), 90, np.uint8), "mono8")
         message.encoding = encoding
         self.worker.handover.offer_frame(message, self.stamp_ns)
@@ -179,6 +185,90 @@ def test_want_of_memory_costs_frames_not_the_process(bench: Bench, error: Except
     assert bench.ended.wait(30.0)
     assert bench.fatal == [(f"{type(error).__name__}: {error}", False)]
     assert bench.count("dropped.out_of_memory") == 3
+
+
+def test_failures_that_come_back_in_every_fuller_window_end_it(bench: Bench) -> None:
+    """After each the window is empty, and the next images go well."""
+    for number in range(3):
+        for _ in range(4):
+            bench.outputs.wait_for(bench.send())
+        assert not bench.fatal
+        bench.network.fault = OUT_OF_MEMORY[0]
+        bench.send()
+        bench.counters.wait_for("dropped.out_of_memory", number + 1)
+        bench.network.fault = None
+    assert bench.ended.wait(30.0)
+
+
+def test_failures_are_forgotten_after_two_whole_windows(bench: Bench) -> None:
+    bench.network.fault = OUT_OF_MEMORY[0]
+    bench.send()
+    bench.counters.wait_for("dropped.out_of_memory", 1)
+    bench.network.fault = None
+    spec = bench.network.spec
+    for number in range(2 * (spec.max_overlap + spec.group)):
+        assert bench.worker._failures == 1, number
+        bench.outputs.wait_for(bench.send())
+    bench.outputs.wait_for(bench.send())  # the one before is done with
+    assert bench.worker._failures == 0
+
+
+def test_a_fault_in_publishing_ends_it_too(bench: Bench) -> None:
+    bench.outputs.fault = TypeError("no such field")
+    for number in range(3):
+        bench.send()
+        bench.counters.wait_for("dropped.internal", number + 1)
+    assert bench.ended.wait(30.0)
+    assert "no such field" in bench.worker.status.failure or bench.worker._failures == 3
+
+
+def test_a_worker_at_work_can_be_seen(bench: Bench) -> None:
+    go_on = threading.Event()
+    seen: list[float | None] = []
+
+    def look() -> None:
+        seen.append(bench.worker.busy_since)
+        go_on.set()
+
+    bench.worker.handover.command(look)
+    bench.outputs.wait_for(bench.send())
+    assert go_on.wait(30.0) and seen[0] is not None
+
+
+def test_images_of_another_frame_start_anew_and_depth_keeps_its_own() -> None:
+    bench = Bench(latency="group")
+    group = bench.network.spec.group
+    try:
+        for number in range(1 + 2 * group + 2):  # two of the third group are cut off
+            bench.counters.wait_for("used", number)
+            bench.send(frame="front")
+        for number in range(1 + group):
+            bench.counters.wait_for("used", 3 + 2 * group + number)
+            last = bench.send(frame="rear")
+        bench.outputs.wait_for(last)
+        by_stamp = dict(zip(bench.outputs.stamps, bench.outputs.frames, strict=True))
+        assert all(
+            frame == ("front" if stamp <= (3 + 2 * group) * 100_000_000 else "rear")
+            for stamp, frame in by_stamp.items()
+        )
+        assert set(by_stamp.values()) == {"front", "rear"}
+        assert bench.worker._pipeline.report(0).last_reset == "frame_id 'front' -> 'rear'"
+    finally:
+        assert bench.worker.stop(30.0)
+
+
+def test_one_refused_image_of_a_thinned_stream_is_no_gap(bench: Bench) -> None:
+    """Used images 1 s apart, as max_rate makes them; the camera itself has 10 Hz."""
+    bench.outputs.wait_for(bench.send())
+    for number in range(3):
+        bench.stamp_ns += 900_000_000
+        bench.worker.handover._newest_ns = bench.stamp_ns  # the camera's own images between
+        if number == 1:
+            bench.send(encoding="infrared")
+            bench.counters.wait_for("dropped.encoding", 1)
+        else:
+            bench.outputs.wait_for(bench.send())
+    assert bench.worker._pipeline.report(0).resets == 0
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=str)

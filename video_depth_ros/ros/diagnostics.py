@@ -45,6 +45,7 @@ class Observation:
         device: name of the device that runs the network.
         subscribers: number of subscribers by output.
         worker: the worker's own status, None while unconfigured.
+        busy: seconds that the worker has been at work on one image.
     """
 
     now_ns: int
@@ -62,9 +63,11 @@ class Observation:
     device: str
     subscribers: Mapping[str, int]
     worker: WorkerStatus | None
+    busy: float = 0.0
 
 
 _STREAMED = ("odometry", "imu")  # judged by their newest stamp
+_LONG, _STUCK = 5.0, 60.0  # s, of one run of the network: WARN, ERROR
 _RESTARTS, _RESTARTS_WITHIN = 3, 30.0  # so many starts of the stream in so many seconds: a fault
 
 
@@ -192,7 +195,13 @@ class Diagnostics:
         level, text = OK, "runs"
         if worker.failures:
             level = ERROR if worker.failures >= MAX_FAILURES else WARN
-            text = f"{worker.failures} failures in a row: {worker.failure}"
+            text = f"{worker.failures} failures before a window was whole: {worker.failure}"
+        elif now.busy > _LONG:
+            level = ERROR if now.busy > _STUCK else WARN
+            text = (
+                f"one run has taken {now.busy:.0f} s and has not ended; the first runs compile "
+                "and allocate, later ones must not: is the device busy or hung?"
+            )
         elif restarts >= _RESTARTS:
             level = WARN
             text = (

@@ -8,6 +8,7 @@ share that the network can take is accepted, and spacings differ by at most one 
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections import deque
@@ -16,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _MARGIN = 1.05  # capacity is planned this much below the measured throughput
-_COSTS = 12  # accepted images over which the cost of one is averaged: whole groups of 4
+_COSTS = 12  # images over which the cost of one is told, or three groups where that is more
+_WARM_UP = 5  # first images, at least, whose cost is not typical
 _LONGEST_PERIOD = 1.0  # s; what arrives later than this after the one before is a pause as well
-_WARM_UP = 5  # first images whose cost is not typical: compilation, allocation
 _MEASUREMENTS = {"camera_info": 4, "points": 20, "sparse_depth": 20, "odom": 2000, "imu": 8000}
 
 
@@ -41,22 +42,32 @@ class Counters:
 
 
 class Decimator:
-    """Chooses which arriving images are used; even in time, adapting to cost and arrival rate."""
+    """Chooses which arriving images are used; even in time, adapting to cost and arrival rate.
 
-    def __init__(self, max_rate: float = 0.0) -> None:
+    Args:
+        max_rate: most images per second; 0 is no limit.
+        group: images of which the last one runs the network.
+    """
+
+    def __init__(self, max_rate: float = 0.0, group: int = 1) -> None:
         self.max_rate = max_rate
+        self._group = group
         self._period: float | None = None
         self._last: float | None = None
-        self._costs: deque[float] = deque(maxlen=_COSTS)
+        self._open_group: list[float] = []
+        self._costs: deque[float] = deque(maxlen=max(3, _COSTS // group))  # of whole groups
         self._credit = 1.0
-        self._warm_up = _WARM_UP
+        # the first image is a group of its own, and the first whole group compiles and allocates
+        self._warm_up = max(_WARM_UP, 1 + group)
 
     @property
     def share(self) -> float:
         """The share of arriving images that is used now, 0 to 1."""
         if self._period is None:
             return 1.0
-        cost = _MARGIN * sum(self._costs) / len(self._costs) if len(self._costs) >= 4 else 0.0
+        # the median: one long stall (a compilation, a busy device) is no throughput
+        known = len(self._costs) >= max(2, 4 // self._group)
+        cost = _MARGIN * statistics.median_low(self._costs) / self._group if known else 0.0
         if self.max_rate > 0.0:
             cost = max(cost, 1.0 / self.max_rate)
         return 1.0 if cost <= self._period else self._period / cost
@@ -76,11 +87,14 @@ class Decimator:
         return True
 
     def spent(self, seconds: float) -> None:
-        """Time that the worker spent on one accepted image."""
+        """Time that the worker spent on one image that reached the network's group."""
         if self._warm_up:
             self._warm_up -= 1
-        else:
-            self._costs.append(seconds)
+            return
+        self._open_group.append(seconds)
+        if len(self._open_group) == self._group:
+            self._costs.append(sum(self._open_group))
+            self._open_group.clear()
 
 
 @dataclass
@@ -109,9 +123,10 @@ class Handover:
     Args:
         counters: drops are counted here: ``decimated``, ``overload``, ``inactive`` and
             ``<measurement>_overload``.
+        group: images of which the last one runs the network.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, group: int = 1) -> None:
         self._counters = counters
         self._changed = threading.Condition()
         self._commands: list[Callable[[], None]] = []
@@ -121,8 +136,8 @@ class Handover:
         self._gap_ns = 0
         self._closed = False
         self.open = False  # whether images and measurements are taken
-        self.capacity = 1  # images that may wait
-        self.decimator = Decimator()
+        self.capacity = 1 if group == 1 else group + 1  # images that may wait
+        self.decimator = Decimator(group=group)
 
     def offer_frame(self, message: Any, stamp_ns: int) -> None:
         """An image has come, with this stamp."""

@@ -182,7 +182,7 @@ class DepthNode(LifecycleNode):
             pipeline.prepare(config.input.height, config.input.width)
         transforms = Transforms(config.extrinsics, self._tf)
         self._counters = Counters()
-        self._outputs = Outputs(self, self._counters)
+        self._outputs = Outputs(self, self._counters, regressor.spec.group)
         camera = CameraSource()
         self._worker = Worker(
             pipeline,
@@ -226,7 +226,12 @@ class DepthNode(LifecycleNode):
         )
 
     def _tear_down(self) -> None:
-        """Undo :meth:`_build`, keeping the regressor. The worker ends before its publishers."""
+        """Undo :meth:`_build`, keeping the regressor. The worker ends before its publishers.
+
+        Raises:
+            VideoDepthError: the worker does not end; the next transition tries again.
+        """
+        self._built = None
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
@@ -237,7 +242,6 @@ class DepthNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        self._built = None
 
     def _free(self) -> None:
         self._active_since = None
@@ -319,6 +323,7 @@ class DepthNode(LifecycleNode):
             state = "active"
         else:
             state = "unconfigured" if worker is None else "inactive"
+        busy_since = worker.busy_since if worker is not None else None
         return Observation(
             now_ns=self.get_clock().now().nanoseconds,
             state=state,
@@ -335,6 +340,7 @@ class DepthNode(LifecycleNode):
             device=str(self._loaded[1].device) if self._loaded is not None else "",
             subscribers=self._outputs.subscribers() if self._outputs is not None else {},
             worker=worker.status if worker is not None else None,
+            busy=0.0 if busy_since is None else now - busy_since,
         )
 
 

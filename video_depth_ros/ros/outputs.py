@@ -30,25 +30,31 @@ METRIC = {
 RELATIVE = {"depth/disparity": Image, "depth/image_color": Image}
 
 
-def output_qos() -> QoSProfile:
+def output_qos(group: int) -> QoSProfile:
     """Reliable, because a best-effort publisher is invisible to reliable subscribers, and deep
-    enough for two groups of four frames, which come at once: what is overwritten before a
-    subscriber has it is lost to it. A new object for every publisher: rclpy writes the overrides
-    of one topic into it."""
-    return QoSProfile(depth=8, reliability=QoSReliabilityPolicy.RELIABLE)
+    enough for two groups of frames, which come at once: what is overwritten before a subscriber
+    has it is lost to it. A new object for every publisher: rclpy writes the overrides of one
+    topic into it."""
+    return QoSProfile(depth=max(8, 2 * group), reliability=QoSReliabilityPolicy.RELIABLE)
 
 
 class Outputs:
-    """Publishers and what is published on them. Published on by the worker alone."""
+    """Publishers and what is published on them. Published on by the worker alone.
 
-    def __init__(self, node: LifecycleNode, counters: Counters) -> None:
+    Args:
+        node: on which they are made.
+        counters: publications are counted here.
+        group: frames of the network that come at once.
+    """
+
+    def __init__(self, node: LifecycleNode, counters: Counters, group: int) -> None:
         self._node = node
         self._counters = counters
         self._publishers = {
             name: node.create_lifecycle_publisher(
                 kind,
                 name,
-                output_qos(),
+                output_qos(group),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             for name, kind in {**METRIC, **RELATIVE}.items()

@@ -22,6 +22,7 @@ from video_depth_ros.errors import InputError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.node_config import DepthNodeConfig
+from video_depth_ros.pending import Pending
 from video_depth_ros.pipeline import DepthPipeline, PipelineReport
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.handover import Batch, Counters, Handover
@@ -29,7 +30,7 @@ from video_depth_ros.ros.measurements import Measurements
 from video_depth_ros.ros.outputs import Outputs
 from video_depth_ros.throttle import Throttle
 
-MAX_FAILURES = 3  # of the network in a row, then the node is deactivated
+MAX_FAILURES = 3  # of the network with no recovery between, then the node is deactivated
 _REPORT_EVERY = 0.25  # s, while nothing arrives
 _LATENCIES = 200
 _HEAVY = ("points", "sparse_depth")  # measurements of megabytes
@@ -49,7 +50,7 @@ class WorkerStatus:
     Attributes:
         report: the pipeline's own.
         latencies_ms: from an image's arrival to its publication, newest last.
-        failures: of the network, in a row.
+        failures: of the network since it last recovered: two whole windows without one.
         failure: the newest failure's message, or empty.
         camera_problem: why there is no usable camera model, or empty.
         has_camera: whether the newest image had a camera model.
@@ -115,21 +116,26 @@ class Worker:
         self._frame_id: str | None = None  # of the images; None before the first
         self._newest_ns = 0
         self._newest_at = 0.0
-        self._arrivals: dict[int, float] = {}
+        self._pending: Pending[tuple[float, str]] = Pending()  # arrival, frame_id
+        self._spacing = 0.0  # s, between the last two images that were used
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._failures = 0
         self._failure = ""
+        self._since_failure = 0  # images that went well since the last one
         self._has_camera = False
         self._used = False
         self._wanted = True  # whether somebody subscribed when the newest image came
         self._passed_over = ""  # why images went by since the newest used one, or empty
         self._size = (0, 0)
+        self._used_frame_id = ""  # of the newest image that was used
         self._generation = 0
         self._frame_generation = 0
-        self.handover = Handover(counters)
+        self.busy_since: float | None = None  # time.monotonic(), while the worker is at work
         spec = pipeline.regressor.spec
         by_group = pipeline.config.stream.latency == "group"
-        self.handover.capacity = spec.group + 1 if by_group else 1
+        self.handover = Handover(counters, spec.group if by_group else 1)
+        # After a failure the window is empty: only a full one shows that the failure is over.
+        self._recovered_after = 2 * (spec.max_overlap + spec.group)
         self.status = WorkerStatus(pipeline.report(0))
         self._thread = threading.Thread(target=self._run, name="depth_worker", daemon=True)
         self._thread.start()
@@ -164,6 +170,7 @@ class Worker:
             batch = self.handover.take(_REPORT_EVERY)
             if batch is None:
                 return
+            self.busy_since = time.monotonic()
             try:
                 self._work(batch)
                 self._update_status()
@@ -173,6 +180,8 @@ class Worker:
                 self._failed("internal", error)
                 with contextlib.suppress(Exception):
                     self._pipeline.reset("internal error")
+                    self._update_status()
+            self.busy_since = None
 
     def _work(self, batch: Batch) -> None:
         self._frame_generation = self._generation
@@ -186,8 +195,8 @@ class Worker:
         if batch.frame is None:
             return
         began = time.monotonic()
-        self._push(batch.frame, batch.arrival)
-        self.handover.decimator.spent(time.monotonic() - began)
+        if self._push(batch.frame, batch.arrival):
+            self.handover.decimator.spent(time.monotonic() - began)
 
     def _apply_config(self, camera_gap_ns: int) -> None:
         """The parameters as they are now. A gap that the camera did not make, because this node
@@ -210,8 +219,8 @@ class Worker:
             self._reset("activated")
 
     def _reset(self, reason: str) -> None:
-        self._arrivals.clear()
         self._passed_over = ""
+        self._pending.clear()
         self._pipeline.reset(reason)
 
     def _take(self, kind: str, message: Any) -> None:
@@ -231,10 +240,14 @@ class Worker:
                 trace = "".join(traceback.format_exception(error)).rstrip()
                 self._logger.error(f"{kind} dropped (internal): {error}\n{trace}")
 
-    def _push(self, message: Any, arrival: float) -> None:
-        """Run the network on one image; an unusable one is dropped, counted and logged."""
+    def _push(self, message: Any, arrival: float) -> bool:
+        """Run the network on one image; an unusable one is dropped, counted and logged.
+
+        Returns:
+            Whether the pipeline took it.
+        """
         try:
-            self._frame(message, arrival)
+            return self._frame(message, arrival)
         except InputError as error:
             self._pass_over("no usable image")
             self._drop("image", error)
@@ -247,6 +260,7 @@ class Worker:
                 self._failed("regressor", error)
             else:
                 raise
+        return False
 
     def _drop(self, what: str, error: InputError) -> None:
         name = error.reason if what == "image" else f"{what}_{error.reason}"
@@ -257,6 +271,7 @@ class Worker:
     def _failed(self, name: str, error: Exception) -> None:
         self._counters.add(f"dropped.{name}")
         self._failures += 1
+        self._since_failure = 0
         self._failure = f"{type(error).__name__}: {error}"
         # but for want of memory, the context cannot be used again in this process
         lost = "CUDA error" in str(error) and not is_out_of_memory(error)
@@ -267,14 +282,14 @@ class Worker:
             self.handover.open = False
             self._on_fatal(self._failure, lost)
 
-    def _frame(self, message: Any, arrival: float) -> None:
+    def _frame(self, message: Any, arrival: float) -> bool:
         config = self._config()
         stamp_ns = conversions.stamp_of(message)
         self._wanted = config.output.run_unsubscribed or self._outputs.wanted()
         if not self._wanted:
             self._counters.add("unsubscribed")
             self._pass_over("nobody subscribed")
-            return
+            return False
         rgb = conversions.rgb_of(message)
         if self._passed_over:
             self._go_on(stamp_ns, config.stream.max_gap)
@@ -285,22 +300,35 @@ class Worker:
             self._warn("camera_info_size", str(error))
         self._has_camera = camera is not None
         self._check_camera()
-        self._arrivals[stamp_ns] = arrival
-        if len(self._arrivals) > 64:
-            del self._arrivals[next(iter(self._arrivals))]
+        self._follow_frame_id(str(message.header.frame_id))
+        self._pending.put(stamp_ns, (arrival, self._frame_id or ""))
+        self._spacing = (stamp_ns - self._newest_ns) * 1e-9 if self._used else 0.0
         self._newest_ns, self._newest_at = stamp_ns, time.monotonic()
-        estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
+        try:
+            estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
+        except InputError:
+            self._pending.take_back(stamp_ns)
+            raise
         self._counters.add("used")
         self._used = True
         self._tell_size(rgb.shape[0], rgb.shape[1])
-        if not estimates:
-            return
-        self._failures, self._failure = 0, ""
         for estimate in estimates:
             if self._frame_generation != self._generation:
                 self._counters.add("discarded", len(estimates))
-                return
+                return True
             self._publish(estimate, config)
+        self._since_failure += 1
+        if self._since_failure >= self._recovered_after:
+            self._failures, self._failure = 0, ""
+        return True
+
+    def _follow_frame_id(self, frame_id: str) -> None:
+        """Images of another frame are those of another camera: nothing of the stream so far
+        belongs to them."""
+        if self._used and frame_id != self._used_frame_id:
+            self._pending.clear()
+            self._pipeline.restart(f"frame_id {self._used_frame_id!r} -> {frame_id!r}")
+        self._used_frame_id = frame_id
 
     def _pass_over(self, why: str) -> None:
         """An image is not used; before the first that is, that leaves no hole."""
@@ -311,19 +339,21 @@ class Worker:
         continued over the hole, it would publish what has waited in it since."""
         why, self._passed_over = self._passed_over, ""
         seconds = (stamp_ns - self._newest_ns) * 1e-9
-        if seconds > max_gap:
-            self._arrivals.clear()
+        if seconds > max(max_gap, 3.0 * self._spacing):  # thinned, the stream has long spacings
+            self._pending.clear()
             self._pipeline.restart(f"{why} for {seconds:.1f} s")
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
-        self._outputs.publish(estimate, self._frame_id or "", config.output)
+        try:
+            arrival, frame_id = self._pending.pop(estimate.stamp_ns)
+        except KeyError:  # of an image whose place 256 later ones took
+            return
+        self._outputs.publish(estimate, frame_id, config.output)
         self._counters.add("estimates")
         if estimate.depth is None and self._outputs.metric_wanted():
             self._counters.add("unscaled")
             self._warn("unscaled", HOW_TO_SCALE, once=True)
-        arrival = self._arrivals.pop(estimate.stamp_ns, None)
-        if arrival is not None:
-            self._latencies.append((time.monotonic() - arrival) * 1e3)
+        self._latencies.append((time.monotonic() - arrival) * 1e3)
 
     def _tell_size(self, height: int, width: int) -> None:
         if (height, width) == self._size:
