@@ -78,6 +78,17 @@ def test_16_bit_colour_of_either_byte_order(order: str, big: int) -> None:
     np.testing.assert_array_equal(decode_image(data, f"{order}16", 24, 32, step, big), image)
 
 
+@pytest.mark.parametrize("padding", [1, 2, 3, 5])
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bgra16", "bayer_rggb16"])
+def test_16_bit_rows_of_any_padding(encoding: str, padding: int) -> None:
+    """OpenCV counts the distance of rows in whole items."""
+    channels = {"rgb16": (3,), "bgra16": (4,)}.get(encoding, ())
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 32, *channels)).astype("<u2")
+    data, step = padded(pixels, padding)
+    tight = decode_image(pixels.tobytes(), encoding, 24, 32, step - padding, 0)
+    np.testing.assert_array_equal(decode_image(data, encoding, 24, 32, step, 0), tight)
+
+
 @pytest.mark.parametrize("encoding", ["mono16", "16UC1"])
 @pytest.mark.parametrize("big", [0, 1])
 def test_16_bit_grey(encoding: str, big: int) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,12 +30,19 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse files that cannot be written, before the work whose outcome they are to hold.
 
+    Args:
+        paths: files to write; None is none.
+        inputs: files that are read, and are not to be lost.
+
     Raises:
-        ConfigError: a folder, or a place in no folder that can be written to.
+        ConfigError: a folder, a place in no folder that can be written to, an input, or one file
+            for two outputs.
     """
+    read = {path.absolute().resolve() for path in inputs if path is not None}
+    written: set[Path] = set()
     for path in paths:
         if path is None:
             continue
@@ -43,10 +50,16 @@ def check_writable(*paths: Path | None) -> None:
             is_folder = path.is_dir()
             # the folders that are missing are made when the file is written
             above = next(folder for folder in path.absolute().parents if folder.exists())
+            place = path.absolute().resolve()
         except OSError as error:  # a name too long, a folder that may not be looked into
             raise ConfigError(f"cannot write {path}: {error}; name another file") from error
         if is_folder:
             raise ConfigError(f"{path} is a folder; expected the name of a file to write")
+        if place in read:
+            raise ConfigError(f"{path} is an input; name another file to write")
+        if place in written:
+            raise ConfigError(f"{path} is named for two outputs; name another file for one")
+        written.add(place)
         if not above.is_dir():
             raise ConfigError(f"cannot write {path}: {above} is no folder; name another file")
         if not os.access(above, os.W_OK):

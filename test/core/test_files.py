@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from video_depth_ros.errors import ConfigError
@@ -45,3 +47,16 @@ def test_a_place_is_checked_before_there_is_anything_to_write(tmp_path):
         with pytest.raises(ConfigError, match=str(path)):
             check_writable(path)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_outputs_are_no_inputs_and_no_two_are_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bag = tmp_path / "in.mcap"
+    bag.write_text("")
+    (tmp_path / "link").symlink_to(bag)
+    for path in (bag, Path("in.mcap"), Path("./link")):
+        with pytest.raises(ConfigError, match=f"{path} is an input"):
+            check_writable(path, inputs=[None, bag])
+    with pytest.raises(ConfigError, match="two outputs"):
+        check_writable(tmp_path / "new", Path("new"), inputs=[bag])
+    check_writable(tmp_path / "new", None, Path("newer"), inputs=[bag])

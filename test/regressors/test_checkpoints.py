@@ -122,6 +122,8 @@ def test_stored_type_and_wanted_type(tmp_path, info, vae, transformer):
     assert stored["vae.latent_mean"].dtype == torch.float32
     loaded, _, again = load_folded(path, CPU, torch.float32)
     assert loaded == info
+    with pytest.raises(CheckpointError, match="is folded already"):
+        fold_file(path, tmp_path / "again.safetensors", size=TINY)
     assert again.head.weight.dtype == torch.float32
     expected = transformer.head.weight.bfloat16().float()
     assert torch.equal(again.head.weight, expected)

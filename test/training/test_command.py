@@ -72,7 +72,7 @@ def test_log_and_curve_are_there_beside_every_checkpoint(clips, tmp_path, monkey
     out = tmp_path / "run"
     pixel = ["train", "--stage", "pixel", "--out", str(out), "--data", clips, *TINY, "tau=0"]
     assert main([*pixel, "save_every=2"]) == 0
-    assert written == [("log.jsonl", 2, True), ("log.jsonl", 4, True), ("log.jsonl", 4, True)]
+    assert written == [("log.jsonl", 2, True), ("log.jsonl", 4, True)]
 
 
 def test_a_run_that_started_from_an_exported_file_goes_on_without_it(clips, tmp_path):
@@ -111,6 +111,40 @@ def test_bad_input_is_one_clear_line(clips, tmp_path, capsys):
         assert said in err and "Traceback" not in err
     assert main(["train"]) == 2
     assert not (tmp_path / "x").exists()
+
+
+def test_what_could_not_be_kept_or_used_is_refused_before_the_work(clips, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    file, folder = str(tmp_path / "file"), str(tmp_path / "folder")
+    run = ["train", "--stage", "pixel", "--data", clips, *TINY, "tau=0"]
+    out = ["--out", str(tmp_path / "x")]
+    export = [*out, "--export", str(tmp_path / "y")]
+    for words, said in (
+        (["--out", file], "is no folder"),
+        ([*out, "--cache", file], "is no folder"),
+        ([*out, "--export", folder], "is a folder"),
+        ([*out, "--export", str(tmp_path / "file" / "y")], "is no folder"),
+        ([*out, "--export", str(tmp_path / "x" / "checkpoint.pt")], "is an input"),
+        ([*export, "--window", "1"], "--window: expected 2 to 21"),
+        ([*export, "--window", "99"], "--window: expected 2 to 21"),
+        ([*export, "--box", "-48", "64"], "--box: expected"),
+    ):
+        assert main([*run, *words]) == 2
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "file", "folder"]
+
+
+def test_a_mean_does_not_take_the_place_of_a_run(clips, tmp_path, capsys):
+    place = tmp_path / "run" / "checkpoint.pt"
+    pixel = ["train", "--stage", "pixel", "--data", clips, *TINY, "tau=0"]
+    assert main([*pixel, "--out", str(tmp_path / "run")]) == 0
+    before = place.read_bytes()
+    words = [str(tmp_path / "run"), f"{place}@0.5", "--export", str(place)]
+    assert main(["average", *words]) == 2
+    assert "is an input" in capsys.readouterr().err
+    assert place.read_bytes() == before
 
 
 def test_list_names_every_setting(capsys):

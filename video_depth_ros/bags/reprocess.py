@@ -26,6 +26,7 @@ from video_depth_ros.bags.topics import Parts, TopicChoice, is_rectified, parts_
 from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.frames import DepthEstimate, Frame
+from video_depth_ros.metric.report import SourceRecord
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pending import Pending
@@ -47,6 +48,7 @@ class ReprocessSummary:
         dropped: measurements that could not be used, by ``<part>_<reason>``.
         first_problems: the first message of each of these reasons.
         resets: times the stream started anew.
+        sources: what became of the measurements that were taken, by source of the scale.
         seconds: time taken.
     """
 
@@ -57,6 +59,7 @@ class ReprocessSummary:
     dropped: Counter[str] = field(default_factory=Counter)
     first_problems: dict[str, str] = field(default_factory=dict)
     resets: int = 0
+    sources: dict[str, SourceRecord] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -153,7 +156,8 @@ class _Run:
                 self._handle(received)
             progress(done, total)
         self._write(self._pipeline.flush())
-        self._summary.resets = self._pipeline.report(0).resets
+        report = self._pipeline.report(0)
+        self._summary.resets, self._summary.sources = report.resets, report.scale.sources
 
     def _declare(self) -> None:
         kinds: dict[str, str] = {}

@@ -56,5 +56,6 @@ def detect_format(path: Path) -> str:
     if path.suffix in (".bag", ".mcap", ".db3") or (path / "metadata.yaml").exists():
         raise RecordingError(f"{path} is a bag already; nothing to import")
     raise RecordingError(
-        f"cannot tell the format of {path}; name it by --format, one of {', '.join(FORMATS)}"
+        f"cannot tell the format of {path}; expected the layout of one of {', '.join(FORMATS)} "
+        "(import and evaluate take its name by --format)"
     )

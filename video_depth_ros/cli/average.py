@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from video_depth_ros.cli.train import add_export_arguments, write_export
+from video_depth_ros.cli.train import add_export_arguments, check_export, write_export
 
 EXAMPLES = """\
 worked examples:
@@ -53,8 +53,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Average and export."""
     from video_depth_ros.training.average import average
+    from video_depth_ros.training.checkpoint import NAME
 
     runs = [split_share(word) for word in args.runs]
+    check_export(args, [path / NAME if path.is_dir() else path for path, _ in runs])
     mean = average(runs, args.encoder, args.licence)
     write_export(args, mean.config, mean.model, {"average": mean.parts}, Console())
     return 0

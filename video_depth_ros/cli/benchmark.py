@@ -176,7 +176,11 @@ def _check(args: argparse.Namespace) -> None:
         number = getattr(args, name)
         if number is not None and number < low:
             raise ConfigError(f"--{name}: expected {low} or more, got {number}")
-    check_writable(args.json, args.plot, args.profiles and args.profiles / "profile.png")
+    profile = args.profiles and args.profiles / "profile.png"
+    inputs = [args.data, Path(args.weights) if args.weights else None]
+    if args.stability:
+        inputs += map(Path, args.stability)
+    check_writable(args.json, args.plot, profile, inputs=inputs)
 
 
 def _refuse_ignored(args: argparse.Namespace) -> None:

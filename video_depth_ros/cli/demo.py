@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from video_depth_ros.cli import options
-from video_depth_ros.errors import ConfigError
+from video_depth_ros.errors import ConfigError, VideoDepthError
 
 if TYPE_CHECKING:
     from video_depth_ros.bags.reader import Recording
@@ -70,15 +72,33 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     console = Console()
     require_ros()
+    config = options.configuration(args)
+    with _folder(args.output):
+        return _fill(args, config, console)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The folder to fill; one that was made here and stayed empty is gone after an error."""
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot make folder {path}: {error}") from error
+    try:
+        yield
+    except VideoDepthError:
+        if made:
+            with contextlib.suppress(OSError):  # what was recorded before stays
+                path.rmdir()
+        raise
+
+
+def _fill(args: argparse.Namespace, config: DepthNodeConfig, console: Console) -> int:
     from video_depth_ros.bags.reader import Recording
     from video_depth_ros.bags.topics import parts_for
     from video_depth_ros.demo.report import make_report
 
-    config = options.configuration(args)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output: cannot make folder {args.output}: {error}") from error
     bag = args.bag or make_recording(args, console)
     with Recording(bag) as recording:
         parts = parts_for(recording, options.topic_choice(args), config.scale.sources)

@@ -245,7 +245,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--rate: expected more than 0 frames per second, got {args.rate}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected 0 or more, got {args.seed}")
-    check_writable(args.json, args.report)
+    inputs = [*map(Path, args.sources), args.config, Path(args.weights) if args.weights else None]
+    check_writable(args.json, args.report, inputs=inputs)
 
 
 def _config(args: argparse.Namespace) -> PipelineConfig:

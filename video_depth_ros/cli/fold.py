@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from video_depth_ros.files import check_writable
 
 EXAMPLES = """\
 worked examples:
@@ -58,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from video_depth_ros.regressors.wan.folded_file import layout
     from video_depth_ros.regressors.wan.sizes import DVD
 
+    inputs = [Path(args.input), Path(args.vae) if args.vae else None]
+    check_writable(Path(args.output), inputs=inputs)
     dtype = getattr(torch, args.dtype)
     with Progress(transient=True) as progress:
         task = progress.add_task("folding", total=len(layout(DVD, dtype)))

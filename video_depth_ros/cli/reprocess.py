@@ -102,3 +102,10 @@ def report(summary: ReprocessSummary, output: Path) -> None:
         notes.print(f"left out, {reason}: {count} ({problem})", markup=False)
     if summary.estimates and not summary.metric:
         notes.print(HOW_TO_SCALE, markup=False)
+        for source, told in summary.sources.items():
+            verdicts = ", ".join(f"{v.value} {n}" for v, n in told.verdicts.most_common())
+            notes.print(
+                f"{source}: {told.received} received; {verdicts or 'none was judged'} "
+                "(see docs/metric.md)",
+                markup=False,
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,11 @@ from video_depth_ros.cli.train_settings import (
     settings,
 )
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.files import check_writable
 from video_depth_ros.training.config import TrainConfig
 
+_WINDOWS = (2, 21)  # latents: more than the smallest hop, at most what regressor.window takes
+_SMALLEST_BOX = 32  # px
 NORMALISE_BATCHES = 16  # enough for the mean and deviation of every latent channel
 
 EXAMPLES = """\
@@ -112,6 +116,28 @@ def add_export_arguments(parser: argparse.ArgumentParser, required: bool = False
     add("--box", type=int, nargs=2, default=None, help="height width in the exported file")
 
 
+def check_export(args: argparse.Namespace, inputs: Sequence[Path | None]) -> None:
+    """Refuse before the work what could not be exported, or not be used afterwards.
+
+    Args:
+        args: with those of :func:`add_export_arguments`.
+        inputs: files that are read.
+
+    Raises:
+        ConfigError: naming the option, what was expected and what came.
+    """
+    check_writable(args.export, inputs=inputs)
+    if not _WINDOWS[0] <= args.window <= _WINDOWS[1]:
+        raise ConfigError(
+            f"--window: expected {_WINDOWS[0]} to {_WINDOWS[1]} latents, got {args.window}"
+        )
+    if args.box is not None and min(args.box) < _SMALLEST_BOX:
+        raise ConfigError(
+            f"--box: expected a height and a width of {_SMALLEST_BOX} px or more, got "
+            f"{args.box[0]} {args.box[1]}"
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     """Train, draw the curves, export."""
     console = Console()
@@ -127,6 +153,8 @@ def run(args: argparse.Namespace) -> int:
     from video_depth_ros.training.sources import heldout, parse
 
     place = args.out / checkpoint.NAME
+    check_writable(place)
+    check_export(args, [place, args.init, args.vae])
     if args.resume:
         config, words = resumed_settings(args, place)
     elif place.exists():
@@ -135,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         config, words = settings(args), data_settings(args)
     ranks = Ranks.from_environment()
     cache = Path(words.cache) if words.cache else None
+    check_writable(cache and cache / "clips")
     sources = parse(words.data, words.frames, words.clips, words.videos, cache)
     data = sources.batches(config.batch, config.seed, ranks.rank, ranks.count)
     validation = heldout(words.heldout, config, cache) if config.validate_every else None
@@ -180,7 +209,8 @@ def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[
             if held or step % config.log_every == 0:
                 extra = " ".join(f"{k} {v}" for k, v in held.items())
                 progress.console.print(f"step {step}  loss {log['loss']:.4f}  {extra}")
-            if step % config.save_every == 0:  # beside the checkpoint, for who looks meanwhile
+            due = step % config.save_every == 0 and step < config.steps  # the end comes anyway
+            if due:  # beside the checkpoint, for who looks meanwhile
                 curves()
 
         try:

@@ -191,7 +191,7 @@ class AlignmentStudy:
             end_drift=abs(float(scale[-_PART:].mean() / scale[:_PART].mean()) - 1.0),
             worst_drift=float(np.abs(scale - 1.0).max()),
             abs_rel=float(np.mean(errors)),
-            worst_seam=max(seams),
+            worst_seam=max(seams, default=0.0),
             segments=segments,
             milliseconds=1e3 * seconds / len(maps),
         )

@@ -178,11 +178,12 @@ def layout_of(source: Path) -> str:
             return found[0]
         if found:
             raise RecordingError(
-                f"{source} holds recordings of several layouts ({', '.join(found)}); name one by "
-                "--format"
+                f"{source} holds recordings of several layouts ({', '.join(found)}); name one "
+                "recording, or the layout (evaluate: --format)"
             )
     raise RecordingError(
-        f"cannot tell the format of {source}; name it by --format, one of {', '.join(FORMATS)}"
+        f"cannot tell the format of {source}; expected the layout of one of {', '.join(FORMATS)} "
+        "(import and evaluate take its name by --format)"
     )
 
 

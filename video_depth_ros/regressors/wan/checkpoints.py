@@ -232,6 +232,8 @@ def fold_file(
         CheckpointError: unreadable or unfitting input.
     """
     source = open_tensors(path)
+    if kind_of(source) == "folded":
+        raise CheckpointError(f"{path} is folded already; name it in regressor.weights as it is")
     if vae_path is None and kind_of(source) != "dvd":
         raise CheckpointError(
             f"{path}: found a {kind_of(source)} file, which has no VAE beside the transformer; "
