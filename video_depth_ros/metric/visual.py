@@ -251,8 +251,8 @@ def shape_error(pairs: list[tuple[Residuals, np.ndarray]]) -> float | None:
         for one in np.unique(part[told]):
             here = pair.relative[told & (part == one)]
             if len(here) >= _FEWEST_SEEN:
-                middle = float(np.median(here))
-                scatter = 1.4826 * float(np.median(np.abs(here - middle)))
+                middle = _median(here)
+                scatter = 1.4826 * _median(np.abs(here - middle))
                 found.append((middle**2, 0.5 * math.pi * scatter**2 / len(here)))
     if len(found) < _FEWEST_PARTS:
         return None
@@ -260,6 +260,12 @@ def shape_error(pairs: list[tuple[Residuals, np.ndarray]]) -> float | None:
     weight = 1.0 / (variance + _LEAST_SHAPE**2) ** 2
     excess = float(weight @ (square - variance) / weight.sum())
     return max(math.sqrt(max(excess, 0.0)), _LEAST_SHAPE)
+
+
+def _median(values: np.ndarray) -> float:
+    """np.median of a dozen values, of which a window has hundreds: it takes ten times as long."""
+    ordered = np.sort(values)
+    return 0.5 * float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
 
 
 def _costs(pairs: list[PairSystem], offsets: np.ndarray) -> np.ndarray:
