@@ -30,18 +30,18 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+def check_writable(*paths: Path | None, inputs: Iterable[Path | str | None] = ()) -> None:
     """Refuse files that cannot be written, before the work whose outcome they are to hold.
 
     Args:
         paths: files to write; None is none.
-        inputs: files that are read, and are not to be lost.
+        inputs: files that are read, and are not to be lost; None or an empty text is none.
 
     Raises:
         ConfigError: a folder, a place in no folder that can be written to, an input, or one file
             for two outputs.
     """
-    read = {path.absolute().resolve() for path in inputs if path is not None}
+    read = {Path(path).absolute().resolve() for path in inputs if path}
     written: set[Path] = set()
     for path in paths:
         if path is None:

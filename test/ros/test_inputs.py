@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -150,17 +152,28 @@ def test_imu_and_odometry_reach_the_scale_and_their_faults_are_counted(robot: Ro
         assert "extrinsics.base" in node.output()
 
 
-def test_an_odometer_that_has_ended_is_told(robot: Robot) -> None:
+@contextlib.contextmanager
+def with_odometer(robot: Robot) -> Iterator[Callable[[int], None]]:
+    """An active node; gives what publishes a pose of the camera itself, by its stamp."""
     robot.listen("depth/disparity")
     odom = robot.node.create_publisher(Odometry, "odom", 50)
+    pose = Odometry(child_frame_id=FRAME)
+    pose.pose.pose.orientation.w = 1.0
+
+    def publish(stamp_ns: int) -> None:
+        pose.header = conversions.header_of(stamp_ns, "odom")
+        odom.publish(pose)
+
     with robot.start() as node:
         robot.activate(node)
         robot.wait(odom.get_subscription_count)
+        yield publish
+
+
+def test_an_odometer_that_has_ended_is_told(robot: Robot) -> None:
+    with with_odometer(robot) as publish:
         robot.drive(1)
-        pose = Odometry(child_frame_id=FRAME)  # the camera's own pose
-        pose.pose.pose.orientation.w = 1.0
-        pose.header = conversions.header_of(robot.stamp_ns, "odom")
-        odom.publish(pose)
+        publish(robot.stamp_ns)
         robot.drive(20)
         robot.wait(lambda: robot.value("scale", "odometry.last") == "time_offset")
         robot.wait(lambda: "has it ended?" in robot.status("scale").message)
@@ -168,17 +181,10 @@ def test_an_odometer_that_has_ended_is_told(robot: Robot) -> None:
 
 
 def test_an_odometer_whose_clock_is_seconds_ahead_is_told(robot: Robot) -> None:
-    robot.listen("depth/disparity")
-    odom = robot.node.create_publisher(Odometry, "odom", 50)
-    with robot.start() as node:
-        robot.activate(node)
-        robot.wait(odom.get_subscription_count)
-        pose = Odometry(child_frame_id=FRAME)  # the camera's own pose
-        pose.pose.pose.orientation.w = 1.0
+    with with_odometer(robot) as publish:
         for _ in range(15):
             robot.drive(1)
-            pose.header = conversions.header_of(robot.stamp_ns + 4_000_000_000, "odom")
-            odom.publish(pose)
+            publish(robot.stamp_ns + 4_000_000_000)
         robot.wait(lambda: "odometry: arrives with stamps" in robot.status("scale").message)
         assert robot.status("scale").level == DiagnosticStatus.WARN
         # the stamps of this robot run faster than its images arrive

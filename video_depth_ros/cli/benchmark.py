@@ -177,9 +177,7 @@ def _check(args: argparse.Namespace) -> None:
         if number is not None and number < low:
             raise ConfigError(f"--{name}: expected {low} or more, got {number}")
     profile = args.profiles and args.profiles / "profile.png"
-    inputs = [args.data, Path(args.weights) if args.weights else None]
-    if args.stability:
-        inputs += map(Path, args.stability)
+    inputs = [args.data, args.weights, *(args.stability or ())]
     check_writable(args.json, args.plot, profile, inputs=inputs)
 
 

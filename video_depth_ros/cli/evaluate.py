@@ -245,8 +245,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--rate: expected more than 0 frames per second, got {args.rate}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected 0 or more, got {args.seed}")
-    inputs = [*map(Path, args.sources), args.config, Path(args.weights) if args.weights else None]
-    check_writable(args.json, args.report, inputs=inputs)
+    check_writable(args.json, args.report, inputs=[*args.sources, args.config, args.weights])
 
 
 def _config(args: argparse.Namespace) -> PipelineConfig:

@@ -61,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from video_depth_ros.regressors.wan.folded_file import layout
     from video_depth_ros.regressors.wan.sizes import DVD
 
-    inputs = [Path(args.input), Path(args.vae) if args.vae else None]
-    check_writable(Path(args.output), inputs=inputs)
+    check_writable(Path(args.output), inputs=[args.input, args.vae])
     dtype = getattr(torch, args.dtype)
     with Progress(transient=True) as progress:
         task = progress.add_task("folding", total=len(layout(DVD, dtype)))

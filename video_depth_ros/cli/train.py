@@ -209,8 +209,8 @@ def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[
             if held or step % config.log_every == 0:
                 extra = " ".join(f"{k} {v}" for k, v in held.items())
                 progress.console.print(f"step {step}  loss {log['loss']:.4f}  {extra}")
-            due = step % config.save_every == 0 and step < config.steps  # the end comes anyway
-            if due:  # beside the checkpoint, for who looks meanwhile
+            # beside the checkpoint, for who looks meanwhile; at the end they are drawn anyway
+            if step % config.save_every == 0 and step < config.steps:
                 curves()
 
         try:

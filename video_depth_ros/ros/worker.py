@@ -300,8 +300,11 @@ class Worker:
             self._warn("camera_info_size", str(error))
         self._has_camera = camera is not None
         self._check_camera()
-        self._follow_frame_id(str(message.header.frame_id))
-        self._pending.put(stamp_ns, (arrival, self._frame_id or ""))
+        frame_id = str(message.header.frame_id)
+        if self._used and frame_id != self._used_frame_id:  # another camera
+            self._restart(f"frame_id {self._used_frame_id!r} -> {frame_id!r}")
+        self._used_frame_id = frame_id
+        self._pending.put(stamp_ns, (arrival, frame_id))
         self._spacing = (stamp_ns - self._newest_ns) * 1e-9 if self._used else 0.0
         self._newest_ns, self._newest_at = stamp_ns, time.monotonic()
         try:
@@ -322,14 +325,6 @@ class Worker:
             self._failures, self._failure = 0, ""
         return True
 
-    def _follow_frame_id(self, frame_id: str) -> None:
-        """Images of another frame are those of another camera: nothing of the stream so far
-        belongs to them."""
-        if self._used and frame_id != self._used_frame_id:
-            self._pending.clear()
-            self._pipeline.restart(f"frame_id {self._used_frame_id!r} -> {frame_id!r}")
-        self._used_frame_id = frame_id
-
     def _pass_over(self, why: str) -> None:
         """An image is not used; before the first that is, that leaves no hole."""
         self._passed_over = why if self._used else ""
@@ -340,8 +335,12 @@ class Worker:
         why, self._passed_over = self._passed_over, ""
         seconds = (stamp_ns - self._newest_ns) * 1e-9
         if seconds > max(max_gap, 3.0 * self._spacing):  # thinned, the stream has long spacings
-            self._pending.clear()
-            self._pipeline.restart(f"{why} for {seconds:.1f} s")
+            self._restart(f"{why} for {seconds:.1f} s")
+
+    def _restart(self, reason: str) -> None:
+        """Begin the stream anew: what it still held is not published."""
+        self._pending.clear()
+        self._pipeline.restart(reason)
 
     def _publish(self, estimate: DepthEstimate, config: DepthNodeConfig) -> None:
         try:

@@ -232,11 +232,12 @@ def fold_file(
         CheckpointError: unreadable or unfitting input.
     """
     source = open_tensors(path)
-    if kind_of(source) == "folded":
+    kind = kind_of(source)
+    if kind == "folded":
         raise CheckpointError(f"{path} is folded already; name it in regressor.weights as it is")
-    if vae_path is None and kind_of(source) != "dvd":
+    if vae_path is None and kind != "dvd":
         raise CheckpointError(
-            f"{path}: found a {kind_of(source)} file, which has no VAE beside the transformer; "
+            f"{path}: found a {kind} file, which has no VAE beside the transformer; "
             "name the Wan 2.1 VAE by --vae (`video_depth download wan-vae`)"
         )
     vae = source if vae_path is None else open_tensors(vae_path)
