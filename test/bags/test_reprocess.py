@@ -15,14 +15,18 @@ from rosbags.highlevel import AnyReader
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.depth_messages import OUTPUTS
 from video_depth_ros.bags.reader import Recording
-from video_depth_ros.bags.reprocess import TopicChoice, reprocess
+from video_depth_ros.bags.reprocess import ReprocessSummary, TopicChoice, reprocess
 from video_depth_ros.bags.static_transforms import StaticTransforms
+from video_depth_ros.bags.topics import Parts
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.cli import main as command
+from video_depth_ros.cli.reprocess import report
 from video_depth_ros.config import apply_overrides
 from video_depth_ros.decoding import decode_depth
 from video_depth_ros.errors import InputError, RecordingError, RegressorError
 from video_depth_ros.evaluation.laboratory import LaboratoryFaults, LaboratoryRegressor
+from video_depth_ros.metric.reasons import Verdict
+from video_depth_ros.metric.report import SourceRecord
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.regressors import registry
 from video_depth_ros.regressors.preprocessing import cover_size
@@ -354,6 +358,20 @@ def test_the_command_reports_what_it_did(robot_bag, tmp_path, video_depth, capsy
     assert "no metric depth: the scale stayed unknown" in capsys.readouterr().err
     with Recording(out) as recording:
         assert recording.of_kind(m.IMAGE) == ["/camera/image_raw", "/depth/disparity"]
+
+
+@pytest.mark.parametrize("metric", [5, 9])
+def test_the_command_tells_why_much_of_the_depth_is_not_metric(metric, capsys):
+    told = SourceRecord(received=9)
+    for verdict in [Verdict.ACCEPTED] * 5 + [Verdict.MISALIGNED] * 4:
+        told.count(verdict)
+    summary = ReprocessSummary(Parts("/image", None, None, None, None, None), 9, 9, metric)
+    summary.sources["lidar"] = told
+    report(summary, Path("out.mcap"))
+    printed = capsys.readouterr()
+    assert f"9 disparity and {metric} metric" in printed.out
+    line = "lidar: 9 received; accepted 5, misaligned 4 (see docs/metric.md)"
+    assert printed.err.strip() == (line if metric == 5 else "")
 
 
 def _no_images(folder: Path) -> str:
