@@ -228,6 +228,24 @@ def test_sparse_depth_must_be_registered_to_the_images(robot_bag, tmp_path, fram
     assert summary.dropped == refused
 
 
+def test_images_of_another_camera_start_the_stream_anew(tmp_path):
+    frames = ["left"] * 6 + ["right"] * 6
+    with BagWriter(tmp_path / "bag.mcap") as bag:
+        bag.add_topic("/image", m.IMAGE)
+        for i, frame in enumerate(frames):
+            t = START + i * PERIOD
+            bag.write("/image", t, m.image(t, frame, picture(i)))
+    summary = reprocess(tmp_path / "bag.mcap", tmp_path / "out.mcap", CONFIG, laboratory())
+    assert (summary.images, summary.estimates, summary.resets) == (12, 12, 1)
+    with Recording(tmp_path / "out.mcap") as recording:
+        disparities = [
+            recording.decode(received)
+            for received in recording.messages()
+            if received.topic == "/depth/disparity"
+        ]
+    assert [str(message.header.frame_id) for message in disparities] == frames
+
+
 def test_nothing_is_left_when_the_network_fails(robot_bag, tmp_path):
     class Failing(LaboratoryRegressor):
         def open(self, height, width):

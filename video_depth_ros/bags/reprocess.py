@@ -216,8 +216,12 @@ class _Run:
         except InputError as error:  # the image itself is good: disparity goes on
             self._drop(f"camera_info_{error.reason}", str(error))
         stamp_ns = m.stamp_of(message)
-        self._frame_id = str(message.header.frame_id)
-        self._pending.put(stamp_ns, (self._frame_id, self._received.time_ns))
+        frame_id = str(message.header.frame_id)
+        if frame_id != self._frame_id:  # another camera
+            reason = f"frame_id {self._frame_id!r} -> {frame_id!r}"
+            self._write(self._pipeline.flush() + self._pipeline.restart(reason))
+        self._frame_id = frame_id
+        self._pending.put(stamp_ns, (frame_id, self._received.time_ns))
         try:
             estimates = self._pipeline.push(Frame(rgb, stamp_ns, camera))
         except InputError:
