@@ -69,7 +69,9 @@ ARGUMENTS = (
     Argument("respawn", "false", "Start the process again when it dies.", SWITCH),
     Argument("bag", "", "Bag to play with --clock, once, as soon as the node is active."),
     Argument("bag_rate", "1.0", "Speed at which the bag is played."),
-    Argument("rviz", "false", "Show the result in RViz.", SWITCH),
+    Argument(
+        "rviz", "false", "Show the result in RViz; its camera panel shows raw images.", SWITCH
+    ),
     Argument("foxglove", "false", "Run foxglove_bridge; layout: config/foxglove.json.", SWITCH),
 )
 

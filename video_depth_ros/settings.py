@@ -153,7 +153,8 @@ def check(leaf: Leaf, value: Any) -> Any:
     value = as_word(leaf, value)
     if leaf.type is tuple:
         if not isinstance(value, (tuple, list)):
-            raise ConfigError(f"parameter {leaf.name}: expected a list, got {value!r}")
+            came = "nothing (ROS passes on no empty list)" if value is None else repr(value)
+            raise ConfigError(f"parameter {leaf.name}: expected a list, got {came}")
         default = tuple(leaf.value)
         cast = type(default[0]) if default else None
         items = tuple(_scalar(leaf, item, cast or type(item)) for item in value)

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.contents import motion_of
 from video_depth_ros.camera import Camera
 from video_depth_ros.decoding import decode_depth, decode_image
 from video_depth_ros.errors import InputError
@@ -178,3 +179,17 @@ def test_a_pose_that_is_not_one_is_refused():
         transform(np.zeros(3), np.zeros(4))
     with pytest.raises(InputError, match="finite pose"):
         transform(np.array([np.nan, 0, 0]), np.array([0, 0, 0, 1.0]))
+
+
+@pytest.mark.parametrize("part", ["angular_velocity", "linear_acceleration"])
+def test_a_motion_that_is_not_measured_is_no_motion(part):
+    message = m.imu(1, "imu", np.array([0.0, 0.1, 0.0]), np.array([0.0, 0.0, 9.8]))
+    rate, force = motion_of(message)
+    assert (rate[1], force[2]) == (0.1, 9.8)
+    getattr(message, f"{part}_covariance")[0] = -1.0
+    motion_of(message)  # some drivers write that beside true data
+    vector = getattr(message, part)
+    vector.x = vector.y = vector.z = 0.0
+    with pytest.raises(InputError, match=f"{part} is zero and its covariance") as caught:
+        motion_of(message)
+    assert caught.value.reason == "not_reported"

@@ -53,7 +53,13 @@ def test_every_parameter_is_described() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"sources": ("sonar",)}, {"min_depth": 90.0}, {"stale_after": 40.0}, {"local.levels": 12}],
+    [
+        {"sources": ("sonar",)},
+        {"sources": ("none", "imu")},
+        {"min_depth": 90.0},
+        {"stale_after": 40.0},
+        {"local.levels": 12},
+    ],
 )
 def test_contradictory_configurations_are_refused(bad: dict) -> None:
     with pytest.raises(ConfigError):

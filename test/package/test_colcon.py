@@ -120,6 +120,7 @@ def test_manifest_names_what_the_node_imports():
         "tf_transformations",
         "launch",
         "launch_ros",
+        "ament_index_python",
         "tf2_msgs",
         "bond",
         "bondpy",

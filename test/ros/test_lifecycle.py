@@ -80,6 +80,7 @@ def test_services_parameters_and_bad_transitions(robot: Robot) -> None:
         robot.wait(lambda: robot.value("inference", "last_reset") == "service ~/reset")
 
         assert "out of range" in robot.set_parameter("input.timeout", 0.0)
+        assert robot.set_parameter("regressor.device", "auto") == ""  # as it is: a dump, loaded
         assert "active" in robot.set_parameter("regressor.device", "cpu")
         assert "one of 32FC1, 16UC1" in robot.set_parameter("output.encoding", "64FC1")
         assert "min_depth < max_depth" in robot.set_parameter(
@@ -165,6 +166,21 @@ def test_a_source_without_a_topic_is_named_once_it_is_asked_for(robot: Robot) ->
         assert robot.set_parameter("scale.sources", list(SUBSCRIBED)) == ""
         node.require("configure")
         assert node.output().count("is of no use here") == 1
+
+
+def test_depth_without_metric_scale_may_be_asked_for(robot: Robot) -> None:
+    robot.listen("depth/disparity", "depth/image")
+    with robot.start(scale__sources=["none"]) as node:
+        node.require("configure", "activate")
+        robot.wait(lambda: robot.image.get_subscription_count() > 0)
+        robot.wait(lambda: robot.value("output", "depth/image.subscribers") == "1")
+        robot.wait_for("depth/disparity", robot.drive(5)[-1])
+        robot.wait(lambda: "names none" in robot.status("scale").message)
+        assert robot.status("scale").level == DiagnosticStatus.OK
+        assert robot.points.get_subscription_count() == 0
+        assert "no metric scale yet" not in node.output()
+        node.require("shutdown")
+        robot.wait(lambda: robot.status("scale").message == "finalized")
 
 
 def test_nothing_is_computed_when_nobody_listens(robot: Robot) -> None:

@@ -61,6 +61,25 @@ def test_an_image_topic_may_be_named_raw_or_compressed(ros_environment: int, ima
 
 
 @pytest.mark.parametrize(
+    ("rule", "taken"),
+    [
+        ("camera_info:=/camera_info", "/camera_info"),  # its name anyway, but asked for
+        ("depth_node:camera_info:=/camera_info", "/camera_info"),
+        ("other_node:camera_info:=/camera_info", "/camera/camera_info"),
+        ("/camera_info:=/camera_info", "/camera_info"),
+        ("camera_info:=/info", "/info"),
+        ("points:=/camera_info", "/camera/camera_info"),
+    ],
+)
+def test_camera_info_lies_beside_the_image_unless_a_rule_names_it(
+    ros_environment: int, rule: str, taken: str
+) -> None:
+    arguments = ["-r", "image:=/camera/image_raw", "-r", rule]
+    with node_with(ros_environment, *arguments) as node:
+        assert input_topics(node, arguments)["camera_info"] == taken
+
+
+@pytest.mark.parametrize(
     ("sources", "left_out"),
     [
         (SUBSCRIBED, set()),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from video_depth_ros.bags.messages import vector_of
 from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
 from video_depth_ros.errors import InputError
 from video_depth_ros.point_cloud import Cloud, read_cloud
@@ -33,6 +34,26 @@ def depth_of(message: Any) -> np.ndarray:
         InputError: see :func:`~video_depth_ros.decoding.decode_depth`.
     """
     return decode_depth(*_layout(message))
+
+
+def motion_of(message: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Angular velocity [rad/s] and specific force [m/s^2] of an Imu, float64 [3] each.
+
+    Raises:
+        InputError: ``not_reported``, when the sensor has none of the two: sensor_msgs/Imu says so
+            by -1 as the covariance's first element. Some drivers write that beside true data, so
+            only zeros are taken at that word.
+    """
+    rate, force = vector_of(message.angular_velocity), vector_of(message.linear_acceleration)
+    for name, vector in (("angular_velocity", rate), ("linear_acceleration", force)):
+        if getattr(message, f"{name}_covariance")[0] == -1.0 and not vector.any():
+            raise InputError(
+                "not_reported",
+                f"the IMU's {name} is zero and its covariance[0] -1, which says that it is not "
+                "measured; both angular velocity and linear acceleration are needed. Take an IMU "
+                "topic that has them, or leave imu out of scale.sources",
+            )
+    return rate, force
 
 
 def registered_depth_of(message: Any, image_frame: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.contents import cloud_of, registered_depth_of, rgb_of
+from video_depth_ros.bags.contents import cloud_of, motion_of, registered_depth_of, rgb_of
 from video_depth_ros.bags.depth_messages import OUTPUTS, DepthMessages
 from video_depth_ros.bags.reader import Received, Recording
 from video_depth_ros.bags.static_transforms import StaticTransforms
@@ -239,8 +239,8 @@ class _Run:
     def _imu(self, message: Any) -> None:
         stamp_ns = m.stamp_of(message)
         T = self._mounting("imu", message.header.frame_id, stamp_ns)
-        rate, force = message.angular_velocity, message.linear_acceleration
-        self._pipeline.add_imu(m.vector_of(rate), m.vector_of(force), stamp_ns, T)
+        rate, force = motion_of(message)
+        self._pipeline.add_imu(rate, force, stamp_ns, T)
 
     def _odometry(self, message: Any) -> None:
         stamp_ns = m.stamp_of(message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.settings import group, parameter
 
+NO_SOURCE = "none"  # in a list of its own
 SOURCES = ("lidar", "sparse_depth", "range", "odometry", "imu")
 
 
@@ -294,7 +295,8 @@ class ScaleConfig:
 
     sources: tuple[str, ...] = parameter(
         SOURCES,
-        f"Sources that may be used, out of {', '.join(SOURCES)}. range only through the Python "
+        f"Sources that may be used, out of {', '.join(SOURCES)}; [none] for depth without metric "
+        "scale (ROS cannot pass on an empty list). range only through the Python "
         "API (DepthPipeline.add_range): node and reprocess read no sensor_msgs/Range.",
     )
     stale_after: float = parameter(
@@ -325,16 +327,27 @@ class ScaleConfig:
     filter: FilterConfig = group(FilterConfig)
     local: LocalConfig = group(LocalConfig)
 
+    @property
+    def has_source(self) -> bool:
+        """Whether any source may be used."""
+        return any(source in SOURCES for source in self.sources)
+
     def __post_init__(self) -> None:
         """Refuse combinations that contradict each other.
 
         Raises:
-            ConfigError: unknown source, min_depth >= max_depth or stale_after >= lost_after.
+            ConfigError: unknown source, none beside another, min_depth >= max_depth or
+                stale_after >= lost_after.
         """
-        unknown = sorted(set(self.sources) - set(SOURCES))
+        unknown = sorted(set(self.sources) - {*SOURCES, NO_SOURCE})
         if unknown:
             raise ConfigError(
-                f"scale.sources: unknown {', '.join(unknown)}; known are {', '.join(SOURCES)}"
+                f"scale.sources: unknown {', '.join(unknown)}; known are {', '.join(SOURCES)}, "
+                f"and {NO_SOURCE} for none of them"
+            )
+        if NO_SOURCE in self.sources and len(self.sources) > 1:
+            raise ConfigError(
+                f"scale.sources: {NO_SOURCE} goes with no other, got {', '.join(self.sources)}"
             )
         if not self.min_depth < self.max_depth:
             raise ConfigError(

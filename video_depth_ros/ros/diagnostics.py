@@ -246,6 +246,8 @@ class Diagnostics:
         level, text = texts[state]
         if state is ScaleState.UNSCALED and scale.last_reject:
             text = f"unscaled: no measurement could be used yet, the last: {scale.last_reject}"
+        elif state is ScaleState.UNSCALED and not now.config.scale.has_source:
+            level, text = OK, "disparity alone: scale.sources names none"
         values: dict[str, object] = {"state": state.value}
         if state is not ScaleState.UNSCALED:
             values |= {

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from nav_msgs.msg import Odometry
@@ -49,7 +50,26 @@ def sibling(topic: str, name: str) -> str:
     return f"{topic.rsplit('/', 1)[0]}/{name}"
 
 
-def input_topics(node: Node) -> dict[str, str]:
+def is_remapped(node: Node, name: str, arguments: Sequence[str]) -> bool:
+    """Whether an input is remapped, be it to the name that it has anyway: rclpy does not tell such
+    a rule from none.
+
+    Args:
+        node: whose input it is.
+        name: of the input, relative to the node's namespace.
+        arguments: of the process, where the rules ``[NODE:]NAME:=TOPIC`` stand.
+    """
+    default = node.resolve_topic_name(name, only_expand=True)
+    if node.resolve_topic_name(name) != default:
+        return True
+    rules = [argument.partition(":=")[0].rpartition(":") for argument in arguments]
+    return any(
+        match in (name, default) and of_node in ("", node.get_name())
+        for of_node, _, match in rules
+    )
+
+
+def input_topics(node: Node, arguments: Sequence[str] = sys.argv) -> dict[str, str]:
     """Full names of all inputs after remapping.
 
     ``image/compressed`` and ``camera_info`` follow the image topic unless they are remapped
@@ -57,7 +77,6 @@ def input_topics(node: Node) -> dict[str, str]:
     a compressed one is taken for ``image/compressed``, and the raw topic it is named after for
     ``image``.
     """
-    prefix = node.get_namespace().rstrip("/")
     topics = {
         name: node.resolve_topic_name(name)
         for name in ("image", "image/compressed", *_MEASUREMENTS)
@@ -65,9 +84,9 @@ def input_topics(node: Node) -> dict[str, str]:
     if topics["image"].endswith(_COMPRESSED):
         topics["image/compressed"] = topics["image"]
         topics["image"] = topics["image"].removesuffix(_COMPRESSED)
-    elif topics["image/compressed"] == f"{prefix}/image/compressed":
+    elif not is_remapped(node, "image/compressed", arguments):
         topics["image/compressed"] = topics["image"] + _COMPRESSED
-    if topics["camera_info"] == f"{prefix}/camera_info":
+    if not is_remapped(node, "camera_info", arguments):
         topics["camera_info"] = sibling(topics["image"], "camera_info")
     return topics
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.bags.camera_source import CameraSource
-from video_depth_ros.bags.contents import registered_depth_of
-from video_depth_ros.bags.messages import pose_of, vector_of
+from video_depth_ros.bags.contents import motion_of, registered_depth_of
+from video_depth_ros.bags.messages import pose_of
 from video_depth_ros.errors import InputError
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.pipeline import DepthPipeline
@@ -69,8 +69,7 @@ class Measurements:
             self._pipeline.add_odometry(pose_of(message), stamp_ns, T)
         elif kind == "imu":
             T = mounting("imu", message.header.frame_id)
-            rate = vector_of(message.angular_velocity)
-            force = vector_of(message.linear_acceleration)
+            rate, force = motion_of(message)
             self._pipeline.add_imu(rate, force, stamp_ns, T)
         return True
 

@@ -31,6 +31,7 @@ from std_srvs.srv import Trigger
 
 from video_depth_ros.bags.camera_source import CameraSource
 from video_depth_ros.errors import ConfigError, VideoDepthError
+from video_depth_ros.metric.config import NO_SOURCE
 from video_depth_ros.mounting import Transforms
 from video_depth_ros.node_config import SUBSCRIBED, DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
@@ -73,6 +74,7 @@ class DepthNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
         self._fatal: tuple[str, bool] = ("", False)
+        self._finalized = False
         self._throttle = Throttle()
         self.exit_status = 0
         self._fatal_guard = self.create_guard_condition(self._on_fatal)
@@ -135,7 +137,9 @@ class DepthNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        return self._transition("shut down", self._free)
+        result = self._transition("shut down", self._free)
+        self._finalized = result is SUCCESS
+        return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything; the node is unconfigured afterwards."""
@@ -170,7 +174,7 @@ class DepthNode(LifecycleNode):
     def _build(self) -> None:
         """Everything that belongs to a configured node, from the parameters as they are now."""
         config = self._settings.config
-        for source in sorted(set(config.scale.sources) - set(SUBSCRIBED)):
+        for source in sorted(set(config.scale.sources) - {*SUBSCRIBED, NO_SOURCE}):
             self.get_logger().warning(
                 f"scale.sources: {source} is of no use here, this node subscribes no such topic; "
                 f"it has {', '.join(SUBSCRIBED)}"
@@ -322,7 +326,8 @@ class DepthNode(LifecycleNode):
         if self._active_since is not None:
             state = "active"
         else:
-            state = "unconfigured" if worker is None else "inactive"
+            state = "finalized" if self._finalized else "unconfigured"
+            state = "inactive" if worker is not None else state
         busy_since = worker.busy_since if worker is not None else None
         return Observation(
             now_ns=self.get_clock().now().nanoseconds,

@@ -5,7 +5,7 @@ together when they are set, swapped in whole between two frames."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -92,18 +92,21 @@ class NodeParameters:
         that the worker picks up between two frames; nothing else is done here."""
         values = {p.name: p.value for p in parameters if p.name in self._leaves}
         try:
-            self._check_allowed(values)
             config = checked(self.config, values)
+            self._check_allowed(values, config)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         with self._lock:
             self._config = config
         return SetParametersResult(successful=True)
 
-    def _check_allowed(self, values: Mapping[str, Any]) -> None:
+    def _check_allowed(self, names: Iterable[str], config: DepthNodeConfig) -> None:
+        """Refuse what is fixed and would change; a dump may be loaded that says it again."""
         if not self._is_active():
             return
-        fixed = [name for name in values if not self._leaves[name].parameter.live]
+        old = {leaf.name: leaf.value for leaf in leaves(self.config)}
+        new = {leaf.name: leaf.value for leaf in leaves(config)}
+        fixed = [n for n in names if not self._leaves[n].parameter.live and new[n] != old[n]]
         if fixed:
             raise ConfigError(
                 f"{', '.join(fixed)} cannot change while the node is active; deactivate it first"

@@ -351,7 +351,8 @@ class Worker:
         self._counters.add("estimates")
         if estimate.depth is None and self._outputs.metric_wanted():
             self._counters.add("unscaled")
-            self._warn("unscaled", HOW_TO_SCALE, once=True)
+            if config.scale.has_source:
+                self._warn("unscaled", HOW_TO_SCALE, once=True)
         self._latencies.append((time.monotonic() - arrival) * 1e3)
 
     def _tell_size(self, height: int, width: int) -> None:
