@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from video_depth_ros.bags.formats.base import FIRST_STAMP_NS, SourceOptions
 from video_depth_ros.bags.formats.files import Trajectory, natural_order, seconds_to_ns
 from video_depth_ros.bags.sequences import FORMATS, detect_format, open_sequence
+from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.poses import inverse, transform
 
@@ -82,6 +84,44 @@ def test_seven_scenes(tmp_path):
     # the base looks along its x axis where the camera looks along z
     base = [sample.T_world_base for sample in reader.odometry()]
     np.testing.assert_allclose(base[0][:3, 0], first.T_world_camera[:3, 2])
+
+
+def test_depth_and_poses_of_7_scenes_are_moved_to_the_colour_camera(tmp_path):
+    """Points of the depth camera lie where the colour camera beside it sees them."""
+    T = np.array(  # the calibration that users of the data set share, from depth to colour
+        [
+            [0.99996518, 0.00267651, -0.0079041, -0.02555894],
+            [-0.00274093, 0.99996303, -0.00815045, 0.0001011],
+            [0.00788199, 0.00817183, 0.99993555, 0.00203183],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    raw = np.zeros((480, 640), np.uint16)
+    raw[::40, ::40] = 3000
+    raw[300, 480] = 800
+    stem = tmp_path / "frame-000000"
+    cv2.imwrite(f"{stem}.depth.png", raw)
+    cv2.imwrite(f"{stem}.color.png", np.zeros((480, 640, 3), np.uint8))
+    pose = np.eye(4)
+    pose[:3, 3] = (1.0, 2.0, 3.0)
+    np.savetxt(f"{stem}.pose.txt", pose)
+    reader = open_sequence(None, tmp_path)
+    (frame,) = reader.frames()
+    assert reader.camera == Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
+    assert frame.depth is not None and frame.T_world_camera is not None
+    np.testing.assert_allclose(frame.T_world_camera @ T, pose, atol=1e-6)
+    v, u = np.nonzero(raw)
+    z = raw[v, u] / 1000.0
+    x, y, z, _ = T @ np.stack([(u - 320) / 585 * z, (v - 240) / 585 * z, z, np.ones_like(z)])
+    column, row = np.rint(525 * x / z + 320).astype(int), np.rint(525 * y / z + 240).astype(int)
+    inside = (column >= 0) & (column < 640) & (row >= 0) & (row < 480)
+    np.testing.assert_allclose(frame.depth[row[inside], column[inside]], z[inside], rtol=1e-5)
+    assert np.isfinite(frame.depth).sum() == inside.sum() > 180
+    np.savetxt(tmp_path / "camera-intrinsics.txt", np.diag([584.0, 584.0, 1.0]))
+    (other,) = open_sequence(None, tmp_path).frames()
+    assert other.depth is not None and other.T_world_camera is not None
+    np.testing.assert_array_equal(np.isfinite(other.depth), raw > 0)
+    np.testing.assert_array_equal(other.T_world_camera, pose)
 
 
 def test_tum_associates_by_stamps(tmp_path):
