@@ -245,6 +245,40 @@ def test_kitti_stamps_and_oxts(tmp_path):
     assert reader.T_base_imu is not None and not reader.odometry_is_truth
 
 
+def test_the_line_of_a_lost_kitti_scan_is_empty(tmp_path):
+    drive = make_kitti(tmp_path)
+    file = drive / "velodyne_points" / "timestamps.txt"
+    before = [scan.stamp_ns for scan in open_sequence("kitti_raw", drive).scans()]
+    lines = file.read_text().splitlines()
+    file.write_text(f"{lines[0]}\n\n{lines[2]}\n")  # of the second there is no file
+    after = [scan.stamp_ns for scan in open_sequence("kitti_raw", drive).scans()]
+    assert after == before and len(before) == 2
+    file.write_text(f"{lines[0]}\n\n\n")
+    with pytest.raises(RecordingError, match="a file 2, but no stamp in line 3"):
+        list(open_sequence("kitti_raw", drive).scans())
+
+
+def test_kitti_images_that_are_not_rectified_are_refused(tmp_path):
+    drive = make_kitti(tmp_path)
+    file = tmp_path / "calib_cam_to_cam.txt"
+    text = file.read_text()
+    file.write_text(text + "S_02: 70 50\nS_rect_02: 64 48\n")
+    open_sequence("kitti_raw", drive)
+    file.write_text(text + "S_02: 64 48\nS_rect_02: 60 40\n")
+    with pytest.raises(RecordingError, match=r"images of 60x40 px, got 64x48.*_sync"):
+        open_sequence("kitti_raw", drive)
+
+
+def test_data_sets_in_the_layout_of_another_are_refused(tmp_path):
+    bonn = make_tum(tmp_path / "rgbd_bonn_balloon")
+    with pytest.raises(RecordingError, match=r"Bonn RGB-D Dynamic.*--format bonn"):
+        open_sequence(None, bonn)
+    scan = make_seven_scenes(tmp_path / "scene0000_00")
+    (scan / "_info.txt").write_text("m_calibrationColorIntrinsic = 1170 0 647\n")
+    with pytest.raises(RecordingError, match=r"ScanNet.*SensReader/python"):
+        open_sequence(None, scan)
+
+
 def test_kitti_without_stamps_runs_at_10_hz(tmp_path):
     reader = open_sequence("kitti_raw", make_kitti(tmp_path, stamps=False, oxts=False))
     stamps = [frame.stamp_ns for frame in reader.frames()]

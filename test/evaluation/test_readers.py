@@ -120,6 +120,15 @@ def test_sintel_scene(tmp_path):
         read_cam(scene / "frame_0001.png")
 
 
+def test_of_a_sintel_scene_in_both_passes_the_final_one_counts(tmp_path):
+    clean = sintel(tmp_path).parents[1] / "clean"
+    shutil.copytree(tmp_path / "training" / "final", clean)
+    assert [v.name for v in find_videos(tmp_path, "sintel")] == ["training/final/alley_1"]
+    assert [v.name for v in find_videos(clean, "sintel")] == ["alley_1"]
+    shutil.rmtree(tmp_path / "training" / "final")
+    assert [v.name for v in find_videos(tmp_path, "sintel")] == ["training/clean/alley_1"]
+
+
 def test_bonn_sequence_has_its_own_camera_and_no_camera_poses(tmp_path):
     bonn(tmp_path)
     (video,) = find_videos(tmp_path, "bonn")
@@ -137,8 +146,11 @@ def test_bonn_cut_of_110_frames(tmp_path):
     frames = list(video.frames())
     assert [f.stamp_ns for f in frames] == [1548266505000000000, 1548266505500000000]
     assert have(frames[0].depth)[5, 5] == 1.0
+    (folder / "depth_110" / "1548266505.00000.png").unlink()
+    (video,) = find_videos(folder, "bonn")  # goes by time, not by place
+    assert [f.depth is not None for f in video.frames()] == [False, True]
     (folder / "depth_110" / "1548266505.50000.png").unlink()
-    with pytest.raises(RecordingError, match="as many images"):
+    with pytest.raises(RecordingError, match="expected images in rgb_110 and depth_110, got 2"):
         list(find_videos(folder, "bonn"))
 
 
@@ -167,7 +179,7 @@ def test_nyuv2_images_are_videos_of_one_frame(tmp_path):
 
 
 def test_bag_gives_images_with_the_depth_of_their_stamp(tmp_path):
-    folder = bonn(tmp_path)
+    folder = bonn(tmp_path, "office")
     bag = tmp_path / "tum.mcap"
     import_sequence(open_sequence("tum_rgbd", folder), bag)
     (video,) = find_videos(bag, None)
@@ -265,7 +277,7 @@ def test_sequences_of_the_import_formats_are_found_under_a_root(tmp_path):
 
 
 def test_kitti_protocol_crops_image_truth_and_camera_alike(tmp_path):
-    folder = bonn(tmp_path)
+    folder = bonn(tmp_path, "office")
     for k in range(2):
         image(folder / "rgb" / f"{k}.png", (1242, 375), value=k)
         depth_png(folder / "depth" / f"{k}.png", 10_000, (1242, 375))

@@ -20,6 +20,17 @@ def _write(path, image):
     assert cv2.imwrite(str(path), image)
 
 
+def _bonn(root):
+    """The cut that video depth papers evaluate on."""
+    for folder, picture in (
+        ("rgb_110", np.zeros((48, 64, 3), np.uint8)),
+        ("depth_110", np.full((48, 64), 5000, np.uint16)),
+    ):
+        for k in range(2):
+            _write(root / "balloon" / folder / f"100.{k}.png", picture)
+    return root / "balloon"
+
+
 def _seven_scenes(folder, count=5, depth=True, size=(48, 64)):
     """Grey level 10 k, depth 2 + k metres but for an unmeasured corner; frame 0 has no depth."""
     for k in range(count):
@@ -89,6 +100,7 @@ def test_what_cannot_be_used_is_a_named_outcome_and_leaves_no_clips(tmp_path):
         (f"seven_scenes:{_seven_scenes(tmp_path / 'short')}", 9, RecordingError, "has 5 frames"),
         (f"tum_rgbd:{without}", 2, RecordingError, "no tum_rgbd recording"),
         (f"recording:{tmp_path / 'none'}", 2, RecordingError, "does not exist"),
+        (f"recording:{_bonn(tmp_path)}", 2, RecordingError, "is of bonn, on which only"),
         (f"sintel:{without}", 2, ConfigError, "expected one of simulated, .*seven_scenes:DIR"),
     ):
         with pytest.raises(error, match=said):

@@ -188,7 +188,10 @@ def layout_of(source: Path) -> str:
 
 
 def recordings_under(source: Path, format_name: str) -> list[Path]:
-    """``source`` itself when it is a recording of this format, else those below, sorted."""
+    """``source`` itself when it is a recording of this format, else those below, sorted.
+
+    Of Sintel's scenes that are there as clean and final pass, the final one.
+    """
     if _matches(format_name, source):
         return [source]
     found: list[Path] = []
@@ -198,7 +201,20 @@ def recordings_under(source: Path, format_name: str) -> list[Path]:
         hits = [path for path in below if _matches(format_name, path)]
         found += hits
         level = [path for path in below if path not in set(hits)]
-    return sorted(found)
+    return sorted(_final_passes(found) if format_name == "sintel" else found)
+
+
+def _final_passes(scenes: list[Path]) -> list[Path]:
+    """Sintel's scenes, each once: of the two renderings the final one, which is the harder."""
+    places = {scene.resolve() for scene in scenes}
+
+    def is_wanted(scene: Path) -> bool:
+        place = scene.resolve()
+        return place.parent.name == "final" or (
+            place.parents[1] / "final" / place.name not in places
+        )
+
+    return [scene for scene in scenes if is_wanted(scene)]
 
 
 def simulated_videos(

@@ -252,5 +252,5 @@ def reduced(
     size = (round(width * max_height / height), max_height)
     return (
         cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-        cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST),
+        cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT),
     )

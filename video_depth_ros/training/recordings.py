@@ -17,7 +17,7 @@ import numpy as np
 from video_depth_ros.bags.formats.base import SequenceFrame
 from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
 from video_depth_ros.errors import RecordingError
-from video_depth_ros.evaluation.videos import Video, find_videos
+from video_depth_ros.evaluation.videos import Video, find_videos, layout_of
 from video_depth_ros.files import write_text
 from video_depth_ros.training.clips import Clip, save_clip, stacked
 from video_depth_ros.training.datasets import reduced
@@ -41,12 +41,18 @@ def kept(name: str, path: Path, frames: int, cache: Path) -> Path:
         cache: the folder to keep clips in.
 
     Raises:
-        RecordingError: missing, damaged, of another format, too short, or without depth.
+        RecordingError: missing, damaged, of another format or one that only the evaluation reads,
+            too short, or without depth.
     """
     mark = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     folder = cache / f"{name}_{path.resolve().name}_{frames}_{mark}"
     if (folder / DONE).is_file():
         return folder
+    if name == LOOK and path.exists() and (layout := layout_of(path)) not in FORMATS:
+        raise RecordingError(
+            f"{path} is of {layout}, on which only the evaluation is done: what was trained on it "
+            "could not be compared on it"
+        )
     count = longest = 0
     for video in find_videos(path, None if name == LOOK else name, protocol="default"):
         longest = max(longest, video.frame_count)

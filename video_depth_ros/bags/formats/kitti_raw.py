@@ -130,6 +130,14 @@ class KittiRaw(SequenceReader):
             return
         cameras = _calibration(file)
         P = _entry(cameras, f"P_rect_{_CAMERA}", self.path).reshape(3, 4)
+        raw = cameras.get(f"S_{_CAMERA}", np.zeros(2))
+        rectified = cameras.get(f"S_rect_{_CAMERA}", raw)
+        if (width, height) == tuple(raw) and not np.array_equal(raw, rectified):
+            raise RecordingError(
+                f"{self.path}: expected rectified images of {rectified[0]:.0f}x{rectified[1]:.0f} "
+                f"px, got {width}x{height}, as KITTI's _extract drives have them; take the _sync "
+                "drive"
+            )
         self.camera = self.camera or camera_from_matrix(P, width, height)
         if not mounted:
             return
@@ -171,25 +179,30 @@ class KittiRaw(SequenceReader):
                 raise RecordingError(f"{file} is empty")
             yield self._stamp(self._oxts_stamps, number), numbers(file, cells)
 
-    def _stamps(self, folder: str) -> list[int]:
+    def _stamps(self, folder: str) -> list[int | None]:
+        """Stamps by file number, which is the line; a lost scan left its line empty: None."""
         file = self.path / folder / "timestamps.txt"
-        return (
-            [_nanoseconds(file, " ".join(cells)) for cells in rows(file, 2)]
-            if (file.exists())
-            else []
-        )
+        if not file.exists():
+            return []
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecordingError(f"cannot read {file}: {error}") from error
+        return [_nanoseconds(file, line.strip()) if line.strip() else None for line in lines]
 
-    def _stamp(self, stamps: list[int], number: int) -> int:
+    def _stamp(self, stamps: list[int | None], number: int) -> int:
         """The stamp of a file's number; 10 Hz where the drive came without stamps."""
         if not stamps:
             first = next(iter(self._images))
             rate = self.options.rate or _RATE
             return FIRST_STAMP_NS + round((number - first) * 1e9 / rate)
-        if number >= len(stamps):
+        stamp_ns = stamps[number] if number < len(stamps) else None
+        if stamp_ns is None:
             raise RecordingError(
-                f"{self.path}: {len(stamps)} lines in timestamps.txt, but there is a file {number}"
+                f"{self.path}: there is a file {number}, but no stamp in line {number + 1} of its "
+                "timestamps.txt"
             )
-        return stamps[number]
+        return stamp_ns
 
 
 def _by_number(files: list[Path]) -> dict[int, Path]:

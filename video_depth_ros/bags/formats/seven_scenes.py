@@ -65,6 +65,11 @@ class SevenScenes(SequenceReader):
             raise RecordingError(
                 f"{path} is not a 7-Scenes sequence: expected frame-000000.color.png and so on"
             )
+        if (path / "_info.txt").exists():
+            raise RecordingError(
+                f"{path} is a ScanNet scan unpacked by SensReader's C++ program; unpack it with "
+                "SensReader/python, which `video_depth evaluate` reads (--format scannet)"
+            )
         height, width = read_rgb(self._files[0]).shape[:2]
         camera = self._camera(width, height)
         # of a recording of the data set itself: what is measured is the depth camera's

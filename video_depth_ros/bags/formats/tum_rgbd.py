@@ -31,7 +31,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 
 _PER_METRE = 5000.0
-_ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
+ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
 _MAX_POSE_GAP_NS = 100_000_000
 
 # Published calibrations of the three Kinects (fx, fy, cx, cy; plumb_bob), by folder name.
@@ -46,6 +46,7 @@ _CALIBRATIONS = {
     ),
     "freiburg3": ((535.4, 539.2, 320.1, 247.6), ()),
 }
+BONN = "rgbd_bonn"  # in the folders' names of a data set in this layout
 _DEFAULT = (525.0, 525.0, 319.5, 239.5)  # the data set's "ROS default" camera
 
 
@@ -58,6 +59,12 @@ class TumRgbd(SequenceReader):
         super().__init__(path, options)
         if not self.matches(path):
             raise RecordingError(f"{path} is not a TUM RGB-D sequence: expected rgb.txt in it")
+        if self.format == TumRgbd.format and BONN in path.resolve().name:
+            raise RecordingError(
+                f"{path} is of Bonn RGB-D Dynamic: the layout is TUM's, but the camera is another "
+                "and the poses are those of markers, not of the camera. `video_depth evaluate` "
+                "reads it (--format bonn); import its images alone with --format images"
+            )
         self._rgb = _listing(path / "rgb.txt")
         if not self._rgb:
             raise RecordingError(f"{path / 'rgb.txt'} lists no image")
@@ -79,7 +86,7 @@ class TumRgbd(SequenceReader):
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour with the nearest depth image and the pose at that time."""
         for stamp_ns, name in self._rgb:
-            index = nearest(self._depth_stamps, stamp_ns, _ASSOCIATION_NS)
+            index = nearest(self._depth_stamps, stamp_ns, ASSOCIATION_NS)
             depth = None
             if index is not None:
                 depth = read_depth(self.path / self._depth[index][1], _PER_METRE)

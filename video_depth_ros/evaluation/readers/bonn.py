@@ -15,12 +15,13 @@ from video_depth_ros.bags.formats.base import PoseSample, SequenceFrame, SourceO
 from video_depth_ros.bags.formats.files import (
     camera_from_options,
     image_files,
+    nearest,
     published_camera,
     read_depth,
     read_rgb,
     seconds_to_ns,
 )
-from video_depth_ros.bags.formats.tum_rgbd import TumRgbd
+from video_depth_ros.bags.formats.tum_rgbd import ASSOCIATION_NS, BONN, TumRgbd
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 
@@ -35,7 +36,7 @@ class Bonn(TumRgbd):
     format = "bonn"
 
     def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
-        self._cut: list[tuple[Path, Path]] = []
+        self._cut: list[tuple[Path, Path | None]] = []
         if (path / "rgb_110").is_dir():
             self._open_cut(path, options)
         else:
@@ -49,7 +50,7 @@ class Bonn(TumRgbd):
     @classmethod
     def recognised(cls, path: Path) -> bool:
         """By the cut, or by the folder's name: otherwise it is any TUM sequence."""
-        named = "rgbd_bonn" in path.resolve().name and TumRgbd.matches(path)
+        named = BONN in path.resolve().name and TumRgbd.matches(path)
         return named or (path / "rgb_110").is_dir()
 
     def frames(self) -> Iterator[SequenceFrame]:
@@ -57,10 +58,9 @@ class Bonn(TumRgbd):
         if not self._cut:
             for frame in super().frames():
                 yield SequenceFrame(frame.stamp_ns, frame.rgb, frame.depth, None, frame.file)
-        for rgb, depth in self._cut:
-            yield SequenceFrame(
-                seconds_to_ns(rgb.stem), read_rgb(rgb), read_depth(depth, _PER_METRE), None, rgb
-            )
+        for rgb, file in self._cut:
+            depth = None if file is None else read_depth(file, _PER_METRE)
+            yield SequenceFrame(seconds_to_ns(rgb.stem), read_rgb(rgb), depth, None, rgb)
 
     def odometry(self) -> Iterator[PoseSample]:
         """None: the poses are not the camera's."""
@@ -78,13 +78,18 @@ class Bonn(TumRgbd):
             sorted(image_files(path / folder), key=lambda file: seconds_to_ns(file.stem))
             for folder in ("rgb_110", "depth_110")
         )
-        if not colour or len(colour) != len(depth):
+        if not colour or not depth:
             raise RecordingError(
-                f"{path}: expected as many images in depth_110 as in rgb_110, got {len(depth)} "
-                f"and {len(colour)}"
+                f"{path}: expected images in rgb_110 and depth_110, got {len(colour)} and "
+                f"{len(depth)}"
             )
         self.path, self.options = path, options or SourceOptions()
-        self._cut = list(zip(colour, depth, strict=True))
+        stamps = [seconds_to_ns(file.stem) for file in depth]
+        found = [nearest(stamps, seconds_to_ns(file.stem), ASSOCIATION_NS) for file in colour]
+        self._cut = [
+            (file, None if index is None else depth[index])
+            for file, index in zip(colour, found, strict=True)
+        ]
         height, width = read_rgb(colour[0]).shape[:2]
         self.camera = camera_from_options(self.options, width, height) or self._camera(
             width, height
