@@ -10,7 +10,7 @@ NAME = "video_depth_ros"
 # The core without ROS.
 REQUIRES = [
     "numpy>=1.26",
-    "torch>=2.1",
+    "torch>=2.4",
     "opencv-python-headless>=4.8",
     "scipy>=1.10",
     "numba>=0.58",

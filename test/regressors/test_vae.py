@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.regressors.wan.naming import vae_to_diffusers
-from video_depth_ros.regressors.wan.tiny_vae import TinyVae
+from video_depth_ros.regressors.wan.tiny_vae import MemoryBlock, TinyVae
 from video_depth_ros.regressors.wan.vae import CausalVae, VaeConfig
 from video_depth_ros.regressors.wan.vae_layers import AttentionBlock, Tape
 
@@ -91,6 +91,19 @@ def test_any_chunks_equal_the_whole_clip(name, cuts, lead):
         y, state = model.decode(part, state)
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts, dim=2), frames, rtol=1e-12, atol=1e-12)
+
+
+def test_the_tiny_encoder_sees_groups_as_the_public_one_was_trained_to():
+    """The public code pads a video's end to whole groups of four by its last frame, in [0, 1]."""
+    model = MODELS["tiny"]()
+    images = clip(13)
+    latents, _ = model.encode(images)
+    for k in range(4):
+        video = images[0, :, : 4 * k + 1].transpose(0, 1) * 0.5 + 0.5
+        x, tape = torch.cat((video, video[-1:].expand(3, -1, -1, -1))), Tape(None)
+        for layer in model.encoder:
+            x = layer(x, tape) if isinstance(layer, MemoryBlock) else layer(x)
+        torch.testing.assert_close(latents[0, :, k], x[k], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -38,6 +38,17 @@ def test_later_latents_are_those_of_one_long_video(model, history):
     assert not torch.allclose(late[:, :, 1:], model.encode(rgb)[:, :, 1:])
 
 
+@pytest.mark.parametrize("frames", [1, 9])
+def test_group_by_group_without_gradient_is_the_clip_at_once(model, frames):
+    rgb = torch.rand(2, 3, frames, 32, 32)
+    whole = model.encode(rgb)
+    disparity = model.disparity(whole)
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(rgb), whole)
+        torch.testing.assert_close(model.disparity(whole), disparity)
+    assert whole.requires_grad and disparity.shape == (2, frames, 32, 32)
+
+
 def test_the_past_takes_no_gradient(model):
     rgb = torch.rand(1, 3, 5, 32, 32, requires_grad=True)
     (whole,) = torch.autograd.grad(model.encode_late(rgb, 2)[:, :, 1:].square().sum(), rgb)

@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} holds a run already; add --resume or name another folder")
     else:
         config, words = settings(args), data_settings(args)
-    ranks = Ranks.from_environment()
+    ranks = Ranks.from_environment(config.device)
     cache = Path(words.cache) if words.cache else None
     check_writable(cache and cache / "clips")
     sources = parse(words.data, words.frames, words.clips, words.videos, cache)

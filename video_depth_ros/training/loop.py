@@ -55,12 +55,15 @@ class Ranks:
     count: int = 1
 
     @staticmethod
-    def from_environment() -> Ranks:
-        """As torchrun and accelerate's launcher set it; joins the process group, if any."""
+    def from_environment(device: str = "auto") -> Ranks:
+        """As torchrun and accelerate's launcher set it; joins the process group, if any. Its own
+        CUDA device, if any, becomes the one that ``device`` = ``cuda`` means."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count > 1 and not torch.distributed.is_initialized():
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
-            torch.distributed.init_process_group(backend)
+            cuda = torch.cuda.is_available() and device != "cpu"
+            if cuda:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.distributed.init_process_group("nccl" if cuda else "gloo")
         return Ranks(int(os.environ.get("RANK", "0")), count)
 
 

@@ -110,7 +110,7 @@ class LatentStage(nn.Module):
             rgb = self.model.window(batch.images(device), first_group, history)
             frame = first_group * self.model.size.vae.temporal_stride
             truth = disparity_video(batch.target[:, frame:].to(device))
-            depth = self.model.vae.encode(truth)[0]
+            depth = self.model.latents(truth)
             known = latent_known(batch.known[:, frame:].to(device), self.model.size.vae)
         loss, parts = latent_loss(self.model.regress(rgb), depth, self.lmr, known)
         parts["counted"] = known.float().mean()  # share of the latents; a log near 0 warns

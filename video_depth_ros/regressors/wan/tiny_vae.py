@@ -79,8 +79,12 @@ class Soft(nn.Module):
 class TinyVae(nn.Module):
     """Encoder and decoder as (chunk, state) -> (output, state), batch 1.
 
-    The first latent of a stream is one frame: the encoder takes it four times, the decoder drops
-    the first three of the four frames it makes of it.
+    The first latent of a stream is one frame, later ones are of four. The public encoder was
+    trained to give the latent that ends with frame 4 k, as Wan's does, from the frames 4 k to
+    4 k + 3, and at the end of a video repeats the last one. A stream always ends with its newest
+    frame: that one is taken four times, from the memory of the frames before, and again in its own
+    place once the three that follow have come. The decoder drops the first three of the four
+    frames that it makes of the first latent.
     """
 
     def __init__(
@@ -111,9 +115,17 @@ class TinyVae(nn.Module):
     def encode(self, images: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """[1, 3, T, H, W] in [-1, 1] to normalised latents [1, z, T', H/8, W/8]."""
         x = images[0].transpose(0, 1) * 0.5 + 0.5
-        if state is None:
-            x = torch.cat((x[:1].expand(GROUP - 1, -1, -1, -1), x))
-        return _run(self.encoder, x, state)
+        memory: State | None = None
+        if state is not None:
+            *remembered, newest = state  # the newest frame has no place in the memory yet
+            memory, x = tuple(remembered) or None, torch.cat((newest, x))
+        latents = []
+        for at in range(0 if state is None else GROUP, len(x), GROUP):
+            if at:
+                _, memory = _run(self.encoder, x[at - GROUP : at], memory)
+            repeated = x[at : at + 1].expand(GROUP, -1, -1, -1)
+            latents.append(_run(self.encoder, repeated, memory)[0])
+        return torch.cat(latents, dim=2), (*(memory or ()), x[-1:].clone())
 
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Normalised latents to [1, 3, T, H, W] in about [-1, 1]."""
