@@ -91,7 +91,8 @@ class DepthModel(nn.Module):
         with torch.no_grad():
             past = rgb[:, :, mirrored(rgb.shape[2], frames)]
             _, state = self.vae.encode(past * 2 - 1)
-        # before PyTorch 2.10 autocast keeps weights it has cast without gradient (issue 112583)
+        # until the end of 2025 PyTorch's autocast kept what it had cast without gradient for the
+        # pass with one (issue 112583): the encoder's weights would not learn
         torch.clear_autocast_cache()
         later, _ = self.vae.encode(rgb[:, :, 1:] * 2 - 1, state)
         return torch.cat((self.encode(rgb[:, :, :1]), later), dim=2)
