@@ -9,10 +9,10 @@ NAME = "video_depth_ros"
 
 # The core without ROS.
 REQUIRES = [
-    "numpy>=1.26",
+    "numpy>=1.24",
     "torch>=2.4",
-    "opencv-python-headless>=4.8",
-    "scipy>=1.10",
+    "opencv-python-headless>=4.5.5",
+    "scipy>=1.9",
     "numba>=0.58",
     "safetensors>=0.4",
     "huggingface_hub>=0.34",
