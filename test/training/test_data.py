@@ -211,6 +211,31 @@ def test_hypersim_distance_becomes_planar_depth(tmp_path):
         source.clip(0)
 
 
+def test_hypersim_scenes_have_cameras_of_their_own(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="Hypersim is stored as HDF5")
+    shifted = np.array([[0.8, 0.01, 0.05], [0.0, 0.6, -0.1], [0.02, 0.03, -1.0]])
+    names = [f"M_cam_from_uv_{i}{j}" for i in range(3) for j in range(3)]
+    table = tmp_path / "metadata_camera_parameters.csv"
+    row = ",".join(["ai_001_001", *map(str, shifted.ravel())])
+    table.write_text(f"{','.join(['scene_name', *names])}\n{row}\n")
+    u, v = np.meshgrid((np.arange(16) + 0.5) / 8 - 1, 1 - (np.arange(12) + 0.5) / 6)
+    rays = np.stack([u, v, np.ones_like(u)], axis=2) @ shifted.T
+    wall = rays * (3.0 / -rays[..., 2:])  # points of the plane 3 m ahead; z points backward
+    for scene in ("ai_001_001", "ai_001_002"):
+        images = tmp_path / scene / "images"
+        _write(images / "scene_cam_00_final_preview" / "frame.0000.tonemap.jpg", _frame(9))
+        geometry = images / "scene_cam_00_geometry_hdf5"
+        geometry.mkdir(parents=True)
+        with h5py.File(geometry / "frame.0000.depth_meters.hdf5", "w") as file:
+            file["dataset"] = np.linalg.norm(wall, axis=2).astype(np.float32)
+    source = hypersim(tmp_path, 1)
+    np.testing.assert_allclose(source.clip(0).depth, 3.0, rtol=1e-5)
+    assert np.abs(source.clip(1).depth - 3.0).max() > 0.1  # not in the table
+    table.write_text("scene_name\nai_001_001\n")
+    with pytest.raises(RecordingError, match="expected Hypersim's cameras"):
+        hypersim(tmp_path, 1)
+
+
 def test_planar_depth_of_a_wall():
     # points of the plane Z = 4 seen by a camera of 1024 x 768 have distance 4 / cos
     v, u = np.mgrid[0:768, 0:1024]

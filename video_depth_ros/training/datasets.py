@@ -10,8 +10,9 @@ taken as sky, Hypersim's distance along the ray turned into depth along the axis
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.training.clips import READ_ERRORS, Clip, stacked
+from video_depth_ros.training.hypersim_cameras import METADATA, axis_over_ray, read_cameras
 
 Reader = Callable[[Path], np.ndarray]
 Frames = tuple[tuple[Path, Path], ...]  # image and depth of each
@@ -113,7 +115,11 @@ def hypersim(root: Path, frames: int) -> FolderClips:
     """``ai_001_001/images/scene_cam_00_{final_preview,geometry_hdf5}``; single images (no video).
 
     Camera poses jump between Hypersim's frames, so clips are one frame long whatever ``frames``.
+    Distance becomes depth by the scenes' own cameras where ``metadata_camera_parameters.csv`` lies
+    in ``root``, else by one focal length for all.
     """
+    metadata = root / METADATA
+    cameras = read_cameras(metadata) if metadata.exists() else {}
     sequences: list[Frames] = []
     for folder in sorted(root.glob("**/scene_cam_*_final_preview")):
         depth = folder.with_name(folder.name.replace("final_preview", "geometry_hdf5"))
@@ -122,7 +128,7 @@ def hypersim(root: Path, frames: int) -> FolderClips:
             for p in sorted(folder.glob("frame.*.tonemap.jpg"))
         ]
         sequences += _unbroken(pairs)
-    return _source("hypersim", root, sequences, 1, _hypersim_depth)
+    return _source("hypersim", root, sequences, 1, partial(_hypersim_depth, cameras))
 
 
 LAYOUTS: dict[str, Callable[[Path, int], FolderClips]] = {
@@ -199,7 +205,7 @@ def _vkitti_depth(path: Path) -> np.ndarray:
     return np.where(sky, np.inf, depth).astype(np.float32)
 
 
-def _hypersim_depth(path: Path) -> np.ndarray:
+def _hypersim_depth(cameras: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
     try:
         import h5py  # type: ignore[import-not-found, import-untyped]
     except ImportError as error:
@@ -215,7 +221,8 @@ def _hypersim_depth(path: Path) -> np.ndarray:
         raise RecordingError(
             f"expected Hypersim distance [H, W] at {path}, got {list(distance.shape)}"
         )
-    return planar_depth(distance)
+    camera = cameras.get(path.parents[2].name)  # ai_001_001/images/scene_cam_00_geometry_hdf5/
+    return planar_depth(distance, camera)
 
 
 def _no_depth(expected: str, path: Path, error: Exception) -> RecordingError:
@@ -223,13 +230,14 @@ def _no_depth(expected: str, path: Path, error: Exception) -> RecordingError:
     return RecordingError(f"expected {expected} at {path}, got {came}; fetch the file again")
 
 
-def planar_depth(distance: np.ndarray, focal: float = HYPERSIM_FOCAL) -> np.ndarray:
-    """Distance along the ray [H, W] to depth along the axis, principal point in the middle."""
+def planar_depth(distance: np.ndarray, M_cam_from_uv: np.ndarray | None = None) -> np.ndarray:
+    """Distance along the ray [H, W] to depth along the axis; without a camera by the focal length
+    of most scenes, the principal point in the middle."""
     height, width = distance.shape
-    u = np.arange(width) - width / 2 + 0.5
-    v = np.arange(height) - height / 2 + 0.5
-    focal = focal * width / 1024
-    cosine = focal / np.sqrt(u[None] ** 2 + v[:, None] ** 2 + focal**2)
+    if M_cam_from_uv is None:
+        half_width = 512 / HYPERSIM_FOCAL
+        M_cam_from_uv = np.diag([half_width, half_width * height / width, -1.0])
+    cosine = axis_over_ray(M_cam_from_uv, height, width)
     depth = np.where(np.isfinite(distance), distance * cosine, np.nan)
     return np.minimum(depth, HYPERSIM_FAR).astype(np.float32)
 
