@@ -325,9 +325,10 @@ class DepthNode(LifecycleNode):
         last = inputs.last_image if inputs is not None else None
         if self._active_since is not None:
             state = "active"
+        elif worker is not None:
+            state = "inactive"
         else:
             state = "finalized" if self._finalized else "unconfigured"
-            state = "inactive" if worker is not None else state
         busy_since = worker.busy_since if worker is not None else None
         return Observation(
             now_ns=self.get_clock().now().nanoseconds,

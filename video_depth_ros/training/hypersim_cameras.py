@@ -32,7 +32,7 @@ def read_cameras(path: Path) -> dict[str, np.ndarray]:
                 row[_SCENE]: np.array([float(row[name]) for name in _COLUMNS]).reshape(3, 3)
                 for row in csv.DictReader(lines)
             }
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise RecordingError(
             f"expected Hypersim's cameras ({_SCENE}, {_COLUMNS[0]} ... {_COLUMNS[-1]}) in {path}, "
             f"got {type(error).__name__}: {error}; fetch the file again"
@@ -44,6 +44,5 @@ def axis_over_ray(M: np.ndarray, height: int, width: int) -> np.ndarray:
     centres."""
     u = (np.arange(width) + 0.5) / width * 2.0 - 1.0
     v = 1.0 - (np.arange(height) + 0.5) / height * 2.0
-    uv = np.stack([*np.meshgrid(u, v), np.ones((height, width))], axis=-1)
-    rays = uv @ M.T
-    return -rays[..., 2] / np.linalg.norm(rays, axis=-1)
+    x, y, z = (row[0] * u + row[1] * v[:, None] + row[2] for row in M)
+    return np.asarray(-z / np.sqrt(x * x + y * y + z * z))

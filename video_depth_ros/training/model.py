@@ -7,6 +7,8 @@ the window that starts with an image latent and takes its later latents from the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,10 @@ from video_depth_ros.regressors.wan.sizes import ModelSize
 from video_depth_ros.regressors.wan.transformer import FoldedTransformer
 from video_depth_ros.regressors.wan.unfolded import TEXT_DIM, UnfoldedTransformer
 from video_depth_ros.regressors.wan.vae import CausalVae
+from video_depth_ros.regressors.wan.vae_layers import State
 from video_depth_ros.training.origin import Origin
+
+Step = Callable[[Tensor, State | None], tuple[Tensor, State]]  # of the VAE, on one chunk
 
 SMALL_TEXT_DIM = 16  # width of the zero context when training from scratch: only its bias acts
 
@@ -65,18 +70,8 @@ class DepthModel(nn.Module):
         return self.latents(rgb * 2 - 1)
 
     def latents(self, video: Tensor) -> Tensor:
-        """:meth:`encode` for values in [-1, 1].
-
-        Without gradients it goes group by group, as a stream does: Wan's VAE then needs a fifth of
-        the memory for 45 frames of 480x640.
-        """
-        if torch.is_grad_enabled():
-            return self.vae.encode(video)[0]
-        parts, state = [], None
-        for chunk in _groups(video, self.size.vae.temporal_stride):
-            latents, state = self.vae.encode(chunk, state)
-            parts.append(latents)
-        return torch.cat(parts, dim=2)
+        """:meth:`encode` for values in [-1, 1]."""
+        return _streamed(self.vae.encode, video, self.size.vae.temporal_stride)
 
     def encode_late(self, rgb: Tensor, history: int) -> Tensor:
         """Latents of a clip that is met ``history`` latents after the start of a stream.
@@ -113,13 +108,7 @@ class DepthModel(nn.Module):
 
     def disparity(self, latents: Tensor) -> Tensor:
         """Depth latents to disparity [B, T, H, W], not clamped; the mean of the channels."""
-        if torch.is_grad_enabled():
-            return self.vae.decode(latents)[0].mean(dim=1) * 0.5 + 0.5
-        parts, state = [], None
-        for chunk in latents.split(1, dim=2):
-            frames, state = self.vae.decode(chunk, state)
-            parts.append(frames.mean(dim=1) * 0.5 + 0.5)
-        return torch.cat(parts, dim=1)
+        return _streamed(self.vae.decode, latents, 1).mean(dim=1) * 0.5 + 0.5
 
     def forward(self, rgb: Tensor, first_group: int = 0, history: int = 0) -> Tensor:
         """Images [B, 3, T, H, W] in [0, 1] to disparity of the window's frames [B, T', H, W].
@@ -129,10 +118,19 @@ class DepthModel(nn.Module):
         return self.disparity(self.regress(self.window(rgb, first_group, history)))
 
 
-def _groups(video: Tensor, stride: int) -> tuple[Tensor, ...]:
-    """Frame 0, and then ``stride`` frames at a time."""
-    later = torch.split(video[:, :, 1:], stride, dim=2)
-    return (video[:, :, :1], *(group for group in later if group.shape[2]))
+def _streamed(step: Step, x: Tensor, stride: int) -> Tensor:
+    """Encoder or decoder over a whole clip.
+
+    Without gradients it goes as a stream does, the first frame or latent and then ``stride`` at a
+    time: a whole clip of DVD's size needs several times the memory that its groups do.
+    """
+    if torch.is_grad_enabled():
+        return step(x, None)[0]
+    parts, state = [], None
+    for end in range(1, x.shape[2] + 1, stride):
+        part, state = step(x[:, :, max(end - stride, 0) : end], state)
+        parts.append(part)
+    return torch.cat(parts, dim=2)
 
 
 def mirrored(length: int, frames: int) -> list[int]:

@@ -48,13 +48,14 @@ def kept(name: str, path: Path, frames: int, cache: Path) -> Path:
     folder = cache / f"{name}_{path.resolve().name}_{frames}_{mark}"
     if (folder / DONE).is_file():
         return folder
-    if name == LOOK and path.exists() and (layout := layout_of(path)) not in FORMATS:
+    layout = layout_of(path) if name == LOOK and path.exists() else name
+    if layout not in FORMATS:
         raise RecordingError(
             f"{path} is of {layout}, on which only the evaluation is done: what was trained on it "
             "could not be compared on it"
         )
     count = longest = 0
-    for video in find_videos(path, None if name == LOOK else name, protocol="default"):
+    for video in find_videos(path, layout, protocol="default"):
         longest = max(longest, video.frame_count)
         for clip in _runs(video, frames):
             save_clip(folder / f"clip_{count:06d}.npz", clip)

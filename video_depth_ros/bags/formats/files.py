@@ -55,6 +55,26 @@ def read_depth(path: Path, per_metre: float, invalid: Sequence[int] = (0,)) -> n
     return depth
 
 
+def depth_seen(camera: Camera, T_camera_points: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points as a depth image: the nearest one of every pixel, NaN where there is none.
+
+    Args:
+        camera: the camera that sees them.
+        T_camera_points: float64 [4, 4].
+        points: float [N, 3], metres.
+
+    Returns:
+        float32 [H, W], metres.
+    """
+    moved = points.astype(np.float64) @ T_camera_points[:3, :3].T + T_camera_points[:3, 3]
+    uv, valid = camera.project(moved)
+    columns, lines = np.rint(uv[valid]).astype(np.int64).T
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    np.minimum.at(depth, (lines, columns), moved[valid, 2].astype(np.float32))
+    depth[np.isinf(depth)] = np.nan
+    return depth
+
+
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sort key by which frame10 comes after frame9."""
     parts = re.split(r"(\d+)", path.name)
@@ -67,26 +87,35 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(files, key=natural_order)
 
 
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a text, without the white space around them; blank ones are there.
+
+    Raises:
+        RecordingError: missing file, or no UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield line.strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"cannot read {path}: {error}") from error
+
+
 def rows(path: Path, columns: int, separator: str | None = None) -> Iterator[list[str]]:
     """Lines of a text table, comments (#) and blank lines passed over.
 
     Raises:
         RecordingError: missing file or a line with fewer columns.
     """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                text = line.strip()
-                if not text or text.startswith("#"):
-                    continue
-                cells = [cell.strip() for cell in text.split(separator)]
-                if len(cells) < columns:
-                    raise RecordingError(
-                        f"{path}, line {number}: expected {columns} columns, got {len(cells)}"
-                    )
-                yield cells
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(f"cannot read {path}: {error}") from error
+    for number, text in enumerate(text_lines(path), start=1):
+        if not text or text.startswith("#"):
+            continue
+        cells = [cell.strip() for cell in text.split(separator)]
+        if len(cells) < columns:
+            raise RecordingError(
+                f"{path}, line {number}: expected {columns} columns, got {len(cells)}"
+            )
+        yield cells
 
 
 def numbers(path: Path, cells: Sequence[str]) -> np.ndarray:

@@ -34,11 +34,13 @@ from video_depth_ros.bags.formats.base import (
 from video_depth_ros.bags.formats.files import (
     camera_from_matrix,
     camera_from_options,
+    depth_seen,
     image_files,
     numbers,
     read_depth,
     read_rgb,
     rows,
+    text_lines,
 )
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.poses import inverse
@@ -163,14 +165,7 @@ class KittiRaw(SequenceReader):
     def _project(self, points: np.ndarray) -> np.ndarray:
         """Depth image of a scan, the nearest point of every pixel, NaN elsewhere."""
         assert self.camera is not None
-        T = self._velo
-        camera_points = points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
-        uv, valid = self.camera.project(camera_points)
-        columns, lines = np.rint(uv[valid]).astype(np.int64).T
-        depth = np.full((self.camera.height, self.camera.width), np.inf, np.float32)
-        np.minimum.at(depth, (lines, columns), camera_points[valid, 2].astype(np.float32))
-        depth[np.isinf(depth)] = np.nan
-        return depth
+        return depth_seen(self.camera, self._velo, points)
 
     def _read_oxts(self) -> Iterator[tuple[int, np.ndarray]]:
         for number, file in self._oxts.items():
@@ -184,11 +179,7 @@ class KittiRaw(SequenceReader):
         file = self.path / folder / "timestamps.txt"
         if not file.exists():
             return []
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecordingError(f"cannot read {file}: {error}") from error
-        return [_nanoseconds(file, line.strip()) if line.strip() else None for line in lines]
+        return [_nanoseconds(file, text) if text else None for text in text_lines(file)]
 
     def _stamp(self, stamps: list[int | None], number: int) -> int:
         """The stamp of a file's number; 10 Hz where the drive came without stamps."""

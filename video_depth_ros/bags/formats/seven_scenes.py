@@ -6,9 +6,10 @@ are no stamps: 30 Hz by frame number.
 
 In the data set's own recordings focal length (585 px), depth and pose are those of the Kinect's
 depth camera, which sits 26 mm beside the colour camera: taken for the colour camera's, the truth
-lies 20 px off. They are moved to the colour camera here. The data set has no calibration of the
-two; what is taken is the one that its users share, in the script that prepares 7-Scenes for ACE
-(Brachmann et al., CVPR 2023). Other recordings in this layout are taken as they are.
+lies 33 px off at the left and right edge, by the focal lengths alone. They are moved to the colour
+camera here. The data set has no calibration of the two; what is taken is the one that its users
+share, in the script that prepares 7-Scenes for ACE (Brachmann et al., CVPR 2023). Other recordings
+in this layout are taken as they are.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from video_depth_ros.bags.formats.base import (
 from video_depth_ros.bags.formats.files import (
     camera_from_matrix,
     camera_from_options,
+    depth_seen,
     image_files,
     published_camera,
     read_depth,
@@ -39,7 +41,6 @@ from video_depth_ros.errors import RecordingError
 from video_depth_ros.poses import inverse
 
 _RATE = 30.0
-_SIZE = (480, 640)
 # The data set's own figures, of the depth camera; for a folder without camera-intrinsics.txt, too.
 _DEPTH = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
 _COLOUR = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
@@ -51,6 +52,7 @@ _T_COLOUR_DEPTH = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
+_T_DEPTH_COLOUR = inverse(_T_COLOUR_DEPTH)
 
 
 class SevenScenes(SequenceReader):
@@ -113,7 +115,7 @@ class SevenScenes(SequenceReader):
         pose = read_matrix(file, (4, 4))
         if not np.isfinite(pose).all():
             return None
-        return pose @ inverse(_T_COLOUR_DEPTH) if self._apart else pose
+        return pose @ _T_DEPTH_COLOUR if self._apart else pose
 
     def _registered(self, depth: np.ndarray, file: Path) -> np.ndarray:
         """Depth [H, W] as the colour camera would see it: of what meets in a pixel, the nearest.
@@ -121,17 +123,11 @@ class SevenScenes(SequenceReader):
         Raises:
             RecordingError: the depth image is not of the depth camera's size.
         """
-        if depth.shape != _SIZE:
+        if depth.shape != (_DEPTH.height, _DEPTH.width):
             raise RecordingError(f"{file}: expected depth of 640x480 px, got {depth.shape}")
         assert self.camera is not None
         points = _DEPTH.back_project(depth)[np.isfinite(depth)]
-        points = points @ _T_COLOUR_DEPTH[:3, :3].T + _T_COLOUR_DEPTH[:3, 3]
-        uv, seen = self.camera.project(points)
-        u, v = np.rint(uv[seen]).astype(np.intp).T
-        registered = np.full(_SIZE, np.inf, dtype=np.float32)
-        np.minimum.at(registered, (v, u), points[seen, 2].astype(np.float32))
-        registered[np.isinf(registered)] = np.nan
-        return registered
+        return depth_seen(self.camera, _T_COLOUR_DEPTH, points)
 
     def _camera(self, width: int, height: int) -> Camera:
         for folder in (self.path, self.path.parent):

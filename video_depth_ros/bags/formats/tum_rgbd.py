@@ -31,7 +31,7 @@ from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 
 _PER_METRE = 5000.0
-ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
+_ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
 _MAX_POSE_GAP_NS = 100_000_000
 
 # Published calibrations of the three Kinects (fx, fy, cx, cy; plumb_bob), by folder name.
@@ -49,6 +49,8 @@ _CALIBRATIONS = {
 BONN = "rgbd_bonn"  # in the folders' names of a data set in this layout
 _DEFAULT = (525.0, 525.0, 319.5, 239.5)  # the data set's "ROS default" camera
 
+Listing = list[tuple[int, str]]  # stamp and file name, in the order of time
+
 
 class TumRgbd(SequenceReader):
     """One sequence folder of TUM RGB-D, or of anything that follows its layout."""
@@ -65,11 +67,7 @@ class TumRgbd(SequenceReader):
                 "and the poses are those of markers, not of the camera. `video_depth evaluate` "
                 "reads it (--format bonn); import its images alone with --format images"
             )
-        self._rgb = _listing(path / "rgb.txt")
-        if not self._rgb:
-            raise RecordingError(f"{path / 'rgb.txt'} lists no image")
-        depth_list = path / "depth.txt"
-        self._depth = _listing(depth_list) if depth_list.exists() else []
+        self._rgb, self._depth = self._listings()
         self._depth_stamps = [stamp for stamp, _ in self._depth]
         self._trajectory = self._read_trajectory()
         height, width = read_rgb(path / self._rgb[0][1]).shape[:2]
@@ -86,7 +84,7 @@ class TumRgbd(SequenceReader):
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour with the nearest depth image and the pose at that time."""
         for stamp_ns, name in self._rgb:
-            index = nearest(self._depth_stamps, stamp_ns, ASSOCIATION_NS)
+            index = nearest(self._depth_stamps, stamp_ns, _ASSOCIATION_NS)
             depth = None
             if index is not None:
                 depth = read_depth(self.path / self._depth[index][1], _PER_METRE)
@@ -98,6 +96,14 @@ class TumRgbd(SequenceReader):
         """The motion capture's poses, of the base."""
         for stamp_ns, pose in zip(self._trajectory.stamps, self._trajectory.poses, strict=True):
             yield PoseSample(stamp_ns, pose @ self.T_camera_base)
+
+    def _listings(self) -> tuple[Listing, Listing]:
+        """Colour and depth images."""
+        rgb_list, depth_list = self.path / "rgb.txt", self.path / "depth.txt"
+        rgb = _listing(rgb_list)
+        if not rgb:
+            raise RecordingError(f"{rgb_list} lists no image")
+        return rgb, _listing(depth_list) if depth_list.exists() else []
 
     def _read_trajectory(self) -> Trajectory:
         stamps, poses = [], []
@@ -120,6 +126,5 @@ class TumRgbd(SequenceReader):
         return published_camera(Camera(640, 480, *_DEFAULT), width, height)
 
 
-def _listing(path: Path) -> list[tuple[int, str]]:
-    """(stamp, file name) of every line, in the order of time."""
+def _listing(path: Path) -> Listing:
     return sorted((seconds_to_ns(cells[0]), cells[1]) for cells in rows(path, 2))

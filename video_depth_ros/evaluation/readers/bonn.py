@@ -9,23 +9,15 @@ evaluate on, are used where they lie in the folder.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from video_depth_ros.bags.formats.base import PoseSample, SequenceFrame, SourceOptions
-from video_depth_ros.bags.formats.files import (
-    camera_from_options,
-    image_files,
-    nearest,
-    published_camera,
-    read_depth,
-    read_rgb,
-    seconds_to_ns,
-)
-from video_depth_ros.bags.formats.tum_rgbd import ASSOCIATION_NS, BONN, TumRgbd
+from video_depth_ros.bags.formats.base import PoseSample, SequenceFrame
+from video_depth_ros.bags.formats.files import image_files, published_camera, seconds_to_ns
+from video_depth_ros.bags.formats.tum_rgbd import BONN, Listing, TumRgbd
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
 
-_PER_METRE = 5000.0
 _INTRINSICS = (542.822841, 542.576870, 315.593520, 237.756098)
 _DISTORTION = (0.039903, -0.099343, -0.000730, -0.000144, 0.0)  # plumb_bob
 
@@ -34,13 +26,6 @@ class Bonn(TumRgbd):
     """One sequence folder."""
 
     format = "bonn"
-
-    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
-        self._cut: list[tuple[Path, Path | None]] = []
-        if (path / "rgb_110").is_dir():
-            self._open_cut(path, options)
-        else:
-            super().__init__(path, options)
 
     @staticmethod
     def matches(path: Path) -> bool:
@@ -55,12 +40,8 @@ class Bonn(TumRgbd):
 
     def frames(self) -> Iterator[SequenceFrame]:
         """Colour and depth; no poses of the camera."""
-        if not self._cut:
-            for frame in super().frames():
-                yield SequenceFrame(frame.stamp_ns, frame.rgb, frame.depth, None, frame.file)
-        for rgb, file in self._cut:
-            depth = None if file is None else read_depth(file, _PER_METRE)
-            yield SequenceFrame(seconds_to_ns(rgb.stem), read_rgb(rgb), depth, None, rgb)
+        for frame in super().frames():
+            yield replace(frame, T_world_camera=None)
 
     def odometry(self) -> Iterator[PoseSample]:
         """None: the poses are not the camera's."""
@@ -70,28 +51,22 @@ class Bonn(TumRgbd):
         published = Camera(640, 480, *_INTRINSICS, "plumb_bob", _DISTORTION)
         return published_camera(published, width, height)
 
-    def _open_cut(self, path: Path, options: SourceOptions | None) -> None:
-        if not (path / "depth_110").is_dir():
-            raise RecordingError(f"{path}: expected depth_110 beside rgb_110; unpack both")
-        # By time: of 633.5283 and 633.46123 the natural order takes the fractions for integers.
+    def _listings(self) -> tuple[Listing, Listing]:
+        """The cut where it is there, by the times that its files are named after."""
+        if not (self.path / "rgb_110").is_dir():
+            return super()._listings()
+        if not (self.path / "depth_110").is_dir():
+            raise RecordingError(f"{self.path}: expected depth_110 beside rgb_110; unpack both")
         colour, depth = (
-            sorted(image_files(path / folder), key=lambda file: seconds_to_ns(file.stem))
+            sorted(
+                (seconds_to_ns(file.stem), f"{folder}/{file.name}")
+                for file in image_files(self.path / folder)
+            )
             for folder in ("rgb_110", "depth_110")
         )
         if not colour or not depth:
             raise RecordingError(
-                f"{path}: expected images in rgb_110 and depth_110, got {len(colour)} and "
+                f"{self.path}: expected images in rgb_110 and depth_110, got {len(colour)} and "
                 f"{len(depth)}"
             )
-        self.path, self.options = path, options or SourceOptions()
-        stamps = [seconds_to_ns(file.stem) for file in depth]
-        found = [nearest(stamps, seconds_to_ns(file.stem), ASSOCIATION_NS) for file in colour]
-        self._cut = [
-            (file, None if index is None else depth[index])
-            for file, index in zip(colour, found, strict=True)
-        ]
-        height, width = read_rgb(colour[0]).shape[:2]
-        self.camera = camera_from_options(self.options, width, height) or self._camera(
-            width, height
-        )
-        self.frame_count = len(colour)
+        return colour, depth
