@@ -17,7 +17,7 @@ from video_depth_ros.metric import MetricScaler, ScaleConfig, Verdict
 from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.fusion import Fusion
-from video_depth_ros.metric.misalignment import Agreement
+from video_depth_ros.metric.misalignment import PLACES, Agreement, Mounting
 from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.publication import Publication
@@ -455,12 +455,39 @@ def test_a_misaligned_sensor_s_scale_is_kept_only_where_another_bears_it_out(oth
 
 def test_a_scan_of_one_part_hardly_changes_what_wide_ones_told() -> None:
     fusion = Fusion(ScaleConfig())
-    right, wrong = Agreement(0.1, 1.0, 0.9), Agreement(0.3, 1.0, 3.0)
+    right, wrong = Agreement(0.1, 1.0, _better(0.9, 0.9)), Agreement(0.3, 1.0, _better(0.9, 3.0))
     assert not any(fusion._misaligned("lidar", right, 6.0) for _ in range(5))
     assert not any(fusion._misaligned("lidar", wrong, 1.0) for _ in range(10))
     assert [fusion._misaligned("lidar", wrong, 6.0) for _ in range(2)] == [True, True]
     first = Fusion(ScaleConfig())  # with nothing else to go by it counts
     assert first._misaligned("lidar", wrong, 1.0)
+
+
+def test_a_mounting_is_wrong_where_the_same_place_is_better_in_every_scan() -> None:
+    here, there = Agreement(0.2, 1.0, _better(1.8, 0.4)), Agreement(0.2, 1.0, _better(0.4, 1.8))
+    fusion = Fusion(ScaleConfig())
+    fusion._misaligned("lidar", Agreement(0.2, 1.0, _better(1.0, 1.0)), 6.0)
+    for _ in range(10):  # of a rough network's errors now one place profits, now another
+        assert not fusion._misaligned("lidar", here, 6.0)
+        assert not fusion._misaligned("lidar", there, 6.0)
+    assert [fusion._misaligned("lidar", there, 6.0) for _ in range(2)] == [True, True]
+
+
+def test_suspicion_fades_where_later_scans_see_nothing() -> None:
+    mounting, nothing = Mounting(), math.nan
+    mounting.add(_better(0.5, 4.0), 0.5)
+    for _ in range(10):
+        mounting.add(_better(0.5, nothing), 0.5)
+    assert mounting.misalignment == pytest.approx(1.0, abs=0.01)
+    mounting.add(_better(0.5, 0.25), 0.5)
+    assert mounting.misalignment == pytest.approx(0.5, abs=0.01)
+
+
+def _better(first: float, others: float) -> np.ndarray:
+    """How much better anchors agree at the first of the other places, and at the rest."""
+    ratios = np.full(PLACES, others)
+    ratios[0] = first
+    return ratios
 
 
 def test_bad_arguments_are_refused(scene: Scene) -> None:

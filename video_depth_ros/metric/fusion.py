@@ -12,7 +12,7 @@ import numpy as np
 from video_depth_ros.metric.anchors import Anchors, View
 from video_depth_ros.metric.config import ScaleConfig
 from video_depth_ros.metric.fit import ScaleFit, fit_scale
-from video_depth_ros.metric.misalignment import Agreement, agreement
+from video_depth_ros.metric.misalignment import Agreement, Mounting, agreement
 from video_depth_ros.metric.parts import covered_parts
 from video_depth_ros.metric.reasons import USABLE, Verdict
 from video_depth_ros.metric.report import SourceRecord
@@ -23,7 +23,6 @@ _SKY = 0.2  # inverse depth this far below zero, as a share of the level, may st
 _CLEARED = 0.8  # misalignment at which a misaligned source is used again
 _TREND = 0.5  # weight of a new scan in the average misalignment
 _NARROW = 0.05  # of that weight is left to a scan of one part of the view
-_LEAST = 0.2  # misalignment below which all scans count alike
 # No map follows from such a measurement, but it tells how far off the present one is.
 _USELESS = (Verdict.UNRELATED, Verdict.OUTLIERS, Verdict.INVERTED, Verdict.NON_POSITIVE)
 # An odometer's jump along its way is seen in no single triangulation: two are needed.
@@ -56,6 +55,7 @@ class Fusion:
         self.config = config
         self.filter = ScaleFilter(config.filter)
         self.sources: dict[str, SourceRecord] = {}
+        self._mountings: dict[str, Mounting] = {}
         self.last_reject = ""
         self.reinitialised = 0
         self.supported_ns: int | None = None
@@ -155,11 +155,10 @@ class Fusion:
         if limit <= 0.0:
             return False
         record = self.account(source)
-        if not math.isnan(agreed.misalignment):
-            new, old = max(agreed.misalignment, _LEAST), record.misalignment
-            share = _TREND * min(max(parts - 1.0, _NARROW), 1.0)
-            mean = new if math.isnan(old) else old ** (1.0 - share) * new**share
-            record.misalignment = mean
+        if agreed.elsewhere is not None:
+            mounting = self._mountings.setdefault(source, Mounting())
+            mounting.add(agreed.elsewhere, _TREND * min(max(parts - 1.0, _NARROW), 1.0))
+            record.misalignment = mounting.misalignment
         # once under suspicion, only clear agreement in place clears it
         if record.last is Verdict.MISALIGNED:
             limit = min(limit, _CLEARED)
