@@ -28,8 +28,9 @@ class SourceRecord:
             extrinsics are wrong shows here.
         innovation: normalised disagreement of the newest fit with the filter, about 1 when all
             is well.
-        misalignment: how much better the anchors agree with the disparity elsewhere in the image
-            than where the extrinsics put them, averaged; above 1 is suspicious.
+        misalignment: how much better the anchors agree with the disparity at another place in the
+            image than where the extrinsics put them, averaged over scans; the place at which it
+            is most; above 1 is suspicious.
         point_times: how the newest scan's own times were used; None where there are no points.
         used_ns: stamp of the newest measurement used for the present affine frame, None before.
     """
