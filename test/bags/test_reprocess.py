@@ -374,6 +374,8 @@ def test_the_command_reports_what_it_did(robot_bag, tmp_path, video_depth, capsy
     capsys.readouterr()
     assert video_depth([*arguments, "--points-topic", "none", "--overwrite"]) == 0
     assert "no metric depth: the scale stayed unknown" in capsys.readouterr().err
+    assert video_depth([*arguments, "--set", "scale.sources=[none]", "--overwrite"]) == 0
+    assert "metric depth:" not in capsys.readouterr().err
     with Recording(out) as recording:
         assert recording.of_kind(m.IMAGE) == ["/camera/image_raw", "/depth/disparity"]
 

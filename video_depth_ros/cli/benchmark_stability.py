@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.cli.tables import print_whole
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.files import write_bytes
@@ -71,13 +71,7 @@ def run(args: argparse.Namespace, regressor: Regressor) -> list[dict[str, Any]]:
     console = Console(soft_wrap=True)
     rows: list[dict[str, Any]] = []
     for video in _videos(args, regressor):
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        ) as progress:
+        with progress_bar() as progress:
             task = progress.add_task(video.name, total=video.frame_count)
             result = measure_stability(
                 video, regressor, config, args.column, partial(progress.advance, task)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from video_depth_ros.cli import options
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.errors import ConfigError, VideoDepthError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _fill(args: argparse.Namespace, config: DepthNodeConfig, console: Console) -
     with Recording(bag) as recording:
         parts = parts_for(recording, options.topic_choice(args), config.scale.sources)
         result = play(args, recording, parts, config, console)
-        with _progress(console) as progress:
+        with progress_bar(console, elapsed=True, transient=False) as progress:
             task = progress.add_task("measuring and drawing", total=None)
             summary = make_report(
                 recording,
@@ -185,7 +185,7 @@ def play(
 
     domain = int(os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100)))
     images = recording.topics[parts.image].count
-    with _progress(console) as progress:
+    with progress_bar(console, elapsed=True, transient=False) as progress:
         task = progress.add_task("node", total=images)
         return run_live(
             recording,
@@ -217,13 +217,3 @@ def table(summary: dict[str, Any]) -> Table:
         text = json.dumps(value) if isinstance(value, dict) else value
         shown.add_row(key, f"{text:.4g}" if isinstance(value, float) else str(text))
     return shown
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video_depth_ros.bags.formats.base import SourceOptions
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS
 from video_depth_ros.evaluation.readers.recording import BagTopics
@@ -174,14 +174,7 @@ def _measure(
     """Measure one video after another; each is in ``evaluation`` when it is done."""
     from video_depth_ros.evaluation.runner import evaluate_video
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
+    with progress_bar() as progress:
         for video in videos:
             task = progress.add_task(video.name, total=2 * video.frame_count)
             advance = partial(progress.advance, task)

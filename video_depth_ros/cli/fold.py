@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.files import check_writable
 
 EXAMPLES = """\
@@ -55,7 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fold and report."""
     import torch
-    from rich.progress import Progress
 
     from video_depth_ros.regressors.wan.checkpoints import fold_file
     from video_depth_ros.regressors.wan.folded_file import layout
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_writable(Path(args.output), inputs=[args.input, args.vae])
     dtype = getattr(torch, args.dtype)
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("folding", total=len(layout(DVD, dtype)))
         info = fold_file(
             args.input,

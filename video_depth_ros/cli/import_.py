@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import RecordingError
 
@@ -93,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
     options = SourceOptions(_intrinsics(args.camera), args.hfov, args.rate, args.hold_out)
     reader = open_sequence(args.format, args.source, options)
     console = Console(stderr=True)
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("importing", total=reader.frame_count or None)
         counts = import_sequence(
             reader,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video_depth_ros.cli import options
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.cli.termination import unwinding_on_sigterm
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from video_depth_ros.regressors.registry import load
 
     config = options.configuration(args)
-    columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("messages", total=None)
         summary = reprocess(
             args.source,
@@ -86,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
             prefix=args.prefix,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    report(summary, args.output)
+    report(summary, args.output, config.scale.has_source)
     return 0
 
 
-def report(summary: ReprocessSummary, output: Path) -> None:
-    """The summary for people."""
+def report(summary: ReprocessSummary, output: Path, scale_wanted: bool = True) -> None:
+    """The summary for people; without a source of scale there is no metric depth to be missed."""
     rate = summary.images / summary.seconds if summary.seconds else 0.0
     Console(soft_wrap=True, highlight=False).print(
         f"{output}: {summary.images} images, {summary.estimates} disparity and {summary.metric} "
@@ -103,6 +102,8 @@ def report(summary: ReprocessSummary, output: Path) -> None:
     for reason, count in sorted(summary.dropped.items()):
         problem = summary.first_problems[reason]
         notes.print(f"left out, {reason}: {count} ({problem})", markup=False)
+    if not scale_wanted:
+        return
     if summary.estimates and not summary.metric:
         notes.print(HOW_TO_SCALE, markup=False)
     if summary.metric < _FEW * summary.estimates:

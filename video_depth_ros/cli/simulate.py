@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 
@@ -87,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
         heldout=args.heldout, threads=args.threads,
     )  # fmt: skip
     simulation = Simulation.of(config)
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar(transient=False) as progress:
         task = progress.add_task("simulating", total=len(simulation.image_times()))
         summary = record(
             simulation,

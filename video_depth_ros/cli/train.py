@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from video_depth_ros.cli.progress import progress_bar
 from video_depth_ros.cli.train_settings import (
     data_settings,
     print_settings,
@@ -190,14 +190,7 @@ def _train(trainer, data, console: Console, out: Path) -> None:  # type: ignore[
         draw_curves(out / CURVE, trainer.history, f"{config.stage} stage")
 
     config, first = trainer.config, trainer.ranks.rank == 0
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, disable=not first) as progress:
+    with progress_bar(console, noted=True, transient=False, hidden=not first) as progress:
         task = progress.add_task(config.stage, total=config.steps, completed=trainer.step, note="")
 
         def report(log: dict[str, float]) -> None:
