@@ -59,7 +59,7 @@ PERMUTATIONS = {
 @settings(max_examples=20, deadline=None)
 @given(
     height=st.integers(1, 9),
-    width=st.integers(1, 9),
+    width=st.integers(2, 9),  # OpenCV before 4.5.5 refuses columns of one pixel
     padding=st.integers(0, 7),
     seed=st.integers(0, 2**31),
 )

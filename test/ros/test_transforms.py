@@ -106,7 +106,7 @@ def test_tf2_ros_finds_a_transform_where_it_is_installed() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("import numpy\nnumpy.maximum_sctype", "maximum_sctype"),
+        ("import numpy\nnumpy.gone_from_numpy", "gone_from_numpy"),
         ("import no_such_module_of_old", "no_such_module_of_old"),
         ("def quaternion_matrix(q):\n    raise TypeError('too old')", "too old"),
     ],

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 from video_depth_ros.settings import replace_flat
 from video_depth_ros.training.batches import BatchSource
 from video_depth_ros.training.clips import Clip
 from video_depth_ros.training.config import TrainConfig
 
+needs_muon = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="torch has Muon since 2.9"
+)
 SMALL = {
     "size": "tiny",
     "stage": "latent",

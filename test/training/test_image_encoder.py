@@ -13,6 +13,8 @@ from video_depth_ros.training.initial import TINY, initial_model, trained_model
 from video_depth_ros.training.loop import Trainer
 from video_depth_ros.training.model import DepthModel
 
+from .conftest import needs_muon
+
 
 @pytest.fixture
 def model():
@@ -44,7 +46,7 @@ def test_the_stream_gives_the_image_latents_of_the_newest_frames(model):
     torch.testing.assert_close(model.window(clip, 1), torch.cat(before[1:], dim=2))
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("optimiser", ["adamw", pytest.param("muon", marks=needs_muon)])
 def test_training_leaves_the_memory_switched_off(image, planes, tmp_path, optimiser):
     config = image(steps=4, optimiser__name=optimiser, optimiser__rate=1e-2)
     model = initial_model(config)

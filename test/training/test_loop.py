@@ -25,7 +25,7 @@ from video_depth_ros.training.batches import open_batches
 from video_depth_ros.training.initial import initial_model, trained_model
 from video_depth_ros.training.loop import Trainer, rate_at
 
-from .conftest import Planes
+from .conftest import Planes, needs_muon
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -62,7 +62,8 @@ def test_same_seed_same_curve_and_it_falls(small, planes, stage):
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"), [("vae", "adamw"), ("pixel", "adamw"), ("pixel", "muon")]
+    ("stage", "name"),
+    [("vae", "adamw"), ("pixel", "adamw"), pytest.param("pixel", "muon", marks=needs_muon)],
 )
 def test_a_stopped_run_resumes_to_the_same_bits(small, planes, stage, name, tmp_path):
     config = small(stage=stage, optimiser__name=name)

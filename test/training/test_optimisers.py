@@ -10,6 +10,8 @@ from torch import nn
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.training.optimisers import Optimiser
 
+from .conftest import needs_muon
+
 
 def _network() -> nn.Sequential:
     torch.manual_seed(0)
@@ -35,6 +37,7 @@ def test_without_muon_it_is_torchs_adamw():
         assert torch.equal(a, b)
 
 
+@needs_muon
 def test_muon_makes_the_update_of_a_convolution_orthogonal():
     network = _network()
     before = [p.detach().clone() for p in network.parameters()]
@@ -52,6 +55,7 @@ def test_muon_makes_the_update_of_a_convolution_orthogonal():
     assert torch.allclose(bias.abs(), torch.full_like(bias, 1e-2), rtol=1e-3)  # AdamW's first step
 
 
+@needs_muon
 def test_the_rate_and_the_gradients_are_those_of_all_parts():
     network = _network()
     optimiser = Optimiser(list(network.parameters()), "muon", 1e-2, 0.0)
@@ -64,6 +68,7 @@ def test_the_rate_and_the_gradients_are_those_of_all_parts():
     assert all(p.grad is None for p in network.parameters())
 
 
+@needs_muon
 def test_a_state_of_another_optimiser_is_refused():
     network = _network()
     parameters = list(network.parameters())
@@ -76,6 +81,6 @@ def test_a_state_of_another_optimiser_is_refused():
 
 
 def test_a_torch_without_muon_is_named(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ConfigError, match=r"torch 2\.9"):
         Optimiser(list(_network().parameters()), "muon", 1e-2, 0.0)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from video_depth_ros.cli import options
-from video_depth_ros.cli.progress import progress_bar
+from video_depth_ros.cli.progress import UNKNOWN, progress_bar
 from video_depth_ros.errors import ConfigError, VideoDepthError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _fill(args: argparse.Namespace, config: DepthNodeConfig, console: Console) -
         parts = parts_for(recording, options.topic_choice(args), config.scale.sources)
         result = play(args, recording, parts, config, console)
         with progress_bar(console, elapsed=True, transient=False) as progress:
-            task = progress.add_task("measuring and drawing", total=None)
+            task = progress.add_task("measuring and drawing", total=UNKNOWN)
             summary = make_report(
                 recording,
                 parts,

@@ -25,9 +25,8 @@ def videos_table(evaluation: Evaluation) -> Table:
     """The pipeline's measures of every video and their mean."""
     rows = {result.name: result.metrics for result in evaluation.results}
     table = _table("video", [*rows.values()], "per video", evaluation.incomplete)
-    for name, row in rows.items():
-        _add(table, name, row)
-    table.add_section()
+    for place, (name, row) in enumerate(rows.items(), start=1):
+        _add(table, name, row, last=place == len(rows))
     _add(table, "mean", evaluation.mean())
     return table
 
@@ -70,7 +69,8 @@ def _shown(rows: list[dict[str, float]]) -> list[str]:
     return found
 
 
-def _add(table: Table, label: str, row: dict[str, float]) -> None:
+def _add(table: Table, label: str, row: dict[str, float], last: bool = False) -> None:
     names = {text: name for name, text in _COLUMNS.items()}
     shown = [names[str(column.header)] for column in table.columns[1:]]
-    table.add_row(label, *[f"{row[name]:.4f}" if name in row else "" for name in shown])
+    values = [f"{row[name]:.4f}" if name in row else "" for name in shown]
+    table.add_row(label, *values, end_section=last)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from video_depth_ros.cli.progress import progress_bar
+from video_depth_ros.cli.progress import UNKNOWN, progress_bar
 from video_depth_ros.cli.termination import unwinding_on_sigterm
 from video_depth_ros.errors import RecordingError
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     reader = open_sequence(args.format, args.source, options)
     console = Console(stderr=True)
     with progress_bar(console) as progress:
-        task = progress.add_task("importing", total=reader.frame_count or None)
+        task = progress.add_task("importing", total=reader.frame_count or UNKNOWN)
         counts = import_sequence(
             reader,
             args.output,

@@ -15,13 +15,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+UNKNOWN = 0  # total of a task while it is unknown; rich takes None for it since 12.3
+
 
 class _Count(ProgressColumn):
-    """Done of all; rich has one of its own since 12.3, Ubuntu 22.04 ships 11.2."""
+    """Done of all. Rich has one of its own since 12.3; Ubuntu 22.04 comes with 11.2."""
 
     def render(self, task: Task) -> Text:
         """See :class:`rich.progress.ProgressColumn`."""
-        total = "?" if task.total is None else f"{int(task.total)}"
+        total = f"{int(task.total)}" if task.total else "?"
         return Text(f"{int(task.completed):>{len(total)}}/{total}", style="progress.download")
 
 

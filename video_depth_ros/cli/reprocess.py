@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from video_depth_ros.cli import options
-from video_depth_ros.cli.progress import progress_bar
+from video_depth_ros.cli.progress import UNKNOWN, progress_bar
 from video_depth_ros.cli.termination import unwinding_on_sigterm
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = options.configuration(args)
     with progress_bar() as progress:
-        task = progress.add_task("messages", total=None)
+        task = progress.add_task("messages", total=UNKNOWN)
         summary = reprocess(
             args.source,
             args.output,

@@ -72,7 +72,7 @@ def draw_profiles(result: StabilityResult) -> bytes:
         axes[-1].set_xlim(0, result.frames)
         axes[-1].axhline(0.0, color="#999999", lw=0.5)
         axes[-1].tick_params(labelsize=7)
-        axes[-1].legend(fontsize=6, ncols=3, loc="best")
+        axes[-1].legend(fontsize=6, ncol=3, loc="best")
     axes[-1].set_xlabel("frame", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)

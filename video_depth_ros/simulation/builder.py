@@ -18,6 +18,13 @@ Numbers = Sequence[float] | np.ndarray
 Color = Numbers
 
 
+def spawned(rng: np.random.Generator) -> np.random.Generator:
+    """An independent stream: ``rng.spawn(1)[0]``, which NumPy has since 1.25."""
+    bits: Any = rng.bit_generator
+    seeds = bits.seed_seq if hasattr(bits, "seed_seq") else bits._seed_seq
+    return np.random.Generator(type(bits)(seeds.spawn(1)[0]))
+
+
 def rotation_zyx(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Rz(yaw) Ry(pitch) Rx(roll), float64 [3, 3] (REP-103 axes, angles in radians)."""
     cy, sy, cp, sp, cr, sr = (

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import furniture, kernels, vehicles
-from .builder import Builder
+from .builder import Builder, spawned
 from .scene import Body, Light, World
 
 # (arc length, lateral offset) to (x, y, heading) on the road
@@ -428,7 +428,7 @@ def _traffic(
                 s += 2.8 if across else r.uniform(6.0, 8.0)
     speed = r.choice([0.0, r.uniform(0.5, 4), r.uniform(4, 14)])
     # A stream of its own decides about dense traffic, so that the other streets stay as they are.
-    dense = r.spawn(1)[0]
+    dense = spawned(r)
     jam, heavy = dense.random() < 0.3, 0.2
     if jam:
         speed, heavy = dense.choice([0.0, dense.uniform(0, 3)]), dense.uniform(0.1, 0.6)
