@@ -11,16 +11,16 @@ NAME = "video_depth_ros"
 REQUIRES = [
     "numpy>=1.24",
     "torch>=2.4",
-    "opencv-python-headless>=4.5.5",
-    "scipy>=1.9",
+    "opencv-python-headless>=4.5.4",
+    "scipy>=1.8",
     "numba>=0.58",
     "safetensors>=0.4",
     "huggingface_hub>=0.34",
     "rosbags>=0.10",
     "transforms3d>=0.4.2",
     "PyYAML>=6",
-    "rich>=13",
-    "matplotlib>=3.7",
+    "rich>=11.2",
+    "matplotlib>=3.5",
 ]
 
 
