@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from video_depth_ros.errors import InputError
+from video_depth_ros.errors import ConfigError, InputError
 from video_depth_ros.evaluation.metrics import (
     DepthRange,
     MeanOfFrames,
@@ -60,6 +60,12 @@ def test_range_leaves_out_nan_zero_and_far():
     assert DepthRange(0.1, 80.0).valid(truth).tolist() == [
         [False, False, False, True, False, False]
     ]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 80.0), (5.0, 5.0), (80.0, 0.1), (math.nan, 1.0)])
+def test_what_is_no_range_of_depths_is_refused(low, high):
+    with pytest.raises(ConfigError, match="0 < low < high"):
+        DepthRange(low, high)
 
 
 def test_frames_weigh_the_same_and_undefined_values_do_not_count():

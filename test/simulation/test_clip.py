@@ -103,8 +103,14 @@ def test_motion_blur_smears_along_the_motion():
         ({"world": "moon"}, "world: expected.*moon"),
         ({"frames": 0}, "clip: expected.*got 0"),
         ({"height": 4}, "clip: expected.*64x4"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
     ],
 )
 def test_bad_arguments_are_named(args, match):
     with pytest.raises(ConfigError, match=match):
         random_clip(**{"seed": 0, "frames": 1, "height": 48, "width": 64, **args})
+
+
+def test_a_world_of_a_negative_seed_is_refused():
+    with pytest.raises(ConfigError, match="seed: expected 0 or more, got -2"):
+        make_world("room", -2)

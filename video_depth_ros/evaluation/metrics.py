@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from video_depth_ros.errors import InputError
+from video_depth_ros.errors import ConfigError, InputError
 
 # Smaller is better for errors, larger for these.
 SHARES = ("delta1", "delta2", "delta3", "coverage", "boundary_precision", "boundary_recall")
@@ -32,6 +32,17 @@ class DepthRange:
 
     low: float = 1e-3
     high: float = 80.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no range of depths.
+
+        Raises:
+            ConfigError: not 0 < low < high.
+        """
+        if not 0.0 < self.low < self.high:
+            raise ConfigError(
+                f"depth range [m]: expected 0 < low < high, got {self.low:g} to {self.high:g}"
+            )
 
     def valid(self, truth: np.ndarray) -> np.ndarray:
         """bool [H, W]: truth is finite and within the range (NaN and 0 are "unknown")."""

@@ -84,10 +84,13 @@ def random_clip(
         style: path style, see ``make_path``; drawn if None.
 
     Raises:
-        ConfigError: unknown split, world or style, or a size below 8 pixels or no frames.
+        ConfigError: unknown split, world or style, a negative seed, a size below 8 pixels or no
+            frames.
     """
     if split not in SPLITS:
         raise ConfigError(f"split: expected train or heldout, got {split!r}")
+    if seed < 0:
+        raise ConfigError(f"seed: expected 0 or more, got {seed}")
     if frames < 1 or height < 8 or width < 8:
         raise ConfigError(
             f"clip: expected 1 frame of 8x8 or more, got {frames} of {width}x{height}"

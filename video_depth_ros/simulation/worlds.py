@@ -25,10 +25,12 @@ def make_world(
         length: how far a camera will travel in a street or corridor [m].
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or a negative seed.
     """
     if name not in NAMES:
         raise ConfigError(f"world: expected one of {', '.join(NAMES)}, got {name!r}")
+    if seed < 0:
+        raise ConfigError(f"seed: expected 0 or more, got {seed}")
     rng = np.random.default_rng((seed, NAMES.index(name), int(heldout)))
     if name == "room":
         return indoor.room(rng, heldout)
