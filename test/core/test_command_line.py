@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from video_depth_ros.cli import (
     benchmark,
@@ -25,6 +26,7 @@ from video_depth_ros.cli import (
     simulate,
 )
 from video_depth_ros.cli.main import main
+from video_depth_ros.cli.progress import UNKNOWN, progress_bar
 from video_depth_ros.cli.termination import Terminated, unwinding_on_sigterm
 from video_depth_ros.errors import ConfigError
 from video_depth_ros.evaluation import metric_study_sigma, runner
@@ -39,6 +41,7 @@ TELLING = """
 import sys
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.cli.main import main
+from video_depth_ros.cli.progress import UNKNOWN, progress_bar
 
 write = BagWriter.write
 
@@ -216,3 +219,17 @@ def test_average_names_a_file_that_is_no_run(tmp_path, capsys):
         said = refused([*words, "--window", "3"], capsys)
         assert f"expected a training checkpoint at {path}" in said
         assert "another kind of file" in said and "weights_only" not in said
+
+
+def test_a_progress_bar_counts_with_and_without_a_known_end():
+    console = Console(width=100, force_terminal=True, color_system=None, record=True)
+    with progress_bar(console, noted=True, transient=False) as progress:
+        known = progress.add_task("frames", total=120, note="fast")
+        progress.update(known, completed=7)
+        unknown = progress.add_task("messages", total=UNKNOWN, note="")
+        progress.update(unknown, completed=9)
+        progress.refresh()
+        early = console.export_text()
+        progress.update(unknown, completed=9, total=30)
+    assert re.search(r"frames .*   7/120 .*fast", early) and re.search(r"messages .*9/\? ", early)
+    assert re.search(r"messages .* 9/30 ", console.export_text())

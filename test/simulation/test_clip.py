@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.simulation.builder import spawned
 from video_depth_ros.simulation.clip import random_clip
 from video_depth_ros.simulation.path import STYLES, make_path
 from video_depth_ros.simulation.sensor import Exposer, Sensor
@@ -114,3 +115,11 @@ def test_bad_arguments_are_named(args, match):
 def test_a_world_of_a_negative_seed_is_refused():
     with pytest.raises(ConfigError, match="seed: expected 0 or more, got -2"):
         make_world("room", -2)
+
+
+@pytest.mark.skipif(not hasattr(np.random.Generator, "spawn"), reason="NumPy has it since 1.25")
+def test_a_stream_of_its_own_is_numpys():
+    ours, theirs = (np.random.default_rng((3, 1)) for _ in range(2))
+    for _ in range(2):
+        assert spawned(ours).random() == theirs.spawn(1)[0].random()
+        assert ours.random() == theirs.random()
