@@ -11,7 +11,7 @@ import numpy as np
 from video_depth_ros.bags.formats.base import SequenceFrame
 from video_depth_ros.camera import Camera
 from video_depth_ros.evaluation.affine import metric_frame
-from video_depth_ros.evaluation.boundary import boundary_metrics
+from video_depth_ros.evaluation.boundary import BoundaryMeter, depth_boundary_f1
 from video_depth_ros.evaluation.metrics import MeanOfFrames
 from video_depth_ros.evaluation.protocols import Protocol
 from video_depth_ros.evaluation.temporal import (
@@ -89,6 +89,7 @@ class VideoMeter:
         self._over_time = over_time
         self._metric = metric
         self._mean = MeanOfFrames()
+        self._boundary = BoundaryMeter()
         self._drift = ScaleDrift()
         self._static = StaticFlicker()
         self._last: np.ndarray | None = None
@@ -111,8 +112,10 @@ class VideoMeter:
             return None
         height, width = now.frame.rgb.shape[:2]
         depth = self._last = self._to_depth(values, (height, width))
-        if self._over_time and np.isfinite(depth).any():
-            self._mean.add(boundary_metrics(depth, now.frame.rgb, now.truth))
+        if self._over_time and now.truth is not None and np.isfinite(depth).any():
+            self._boundary.add(depth, now.frame.rgb, np.isfinite(now.truth))
+            f1 = depth_boundary_f1(depth, now.truth)
+            self._mean.add({} if f1 is None else {"depth_boundary_f1": f1})
         if now.truth is not None:
             self._against_truth(depth, now.truth)
         if pair is not None and before is not None and self._over_time:
@@ -121,7 +124,11 @@ class VideoMeter:
 
     def result(self) -> dict[str, float]:
         """Every measure that is defined for this video, by name."""
-        measured = {**self._mean.mean(), **self._static.result()}
+        measured = {
+            **self._mean.mean(),
+            **self._boundary.result(),
+            **self._static.result(),
+        }
         if self._over_time:
             measured.update(self._drift.result())
         return measured

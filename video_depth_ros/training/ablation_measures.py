@@ -22,7 +22,7 @@ from torch import Tensor
 
 from video_depth_ros.evaluation.affine import AffineFit, affine_depth
 from video_depth_ros.evaluation.baselines import SpatialFit
-from video_depth_ros.evaluation.boundary import boundary_metrics
+from video_depth_ros.evaluation.boundary import depth_boundary_f1
 from video_depth_ros.evaluation.metrics import (
     DepthRange,
     MeanOfFrames,
@@ -101,12 +101,11 @@ def clip_figures(disparity: np.ndarray, clip: Clip) -> Figures:
         np.where(known, truth, np.nan) for known, truth in zip(valid, clip.depth, strict=True)
     ]
     mean = MeanOfFrames()
-    for p, z, known, rgb in zip(depths, truths, valid, clip.rgb, strict=True):
+    for p, z, known in zip(depths, truths, valid, strict=True):
         errors = depth_errors(p, z, known)
-        edges = boundary_metrics(p, rgb, z)
+        f1 = depth_boundary_f1(p, z)
         mean.add({name: errors[name] for name in ("abs_rel", "delta1") if name in errors})
-        if "depth_boundary_f1" in edges:
-            mean.add({"boundary_f1": edges["depth_boundary_f1"]})
+        mean.add({} if f1 is None else {"boundary_f1": f1})
         mean.add({"gradient": _gradient_error(p, z)})
     for t in range(1, len(depths)):
         pair = (depths[t - 1], depths[t], truths[t - 1], truths[t])
