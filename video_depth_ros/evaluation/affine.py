@@ -4,9 +4,9 @@
 Affine-invariant: one scale s and shift t per video, by least squares in disparity over all valid
 pixels of all frames, min sum (s d + t - 1/z)^2; the aligned disparity is clipped from below at
 1e-3, inverted, and clipped to the data set's depth range; errors per frame, then averaged. (DVD,
-and before it Depth Anything and Video Depth Anything.) DVD leaves pixels with d <= 0 out; here
-every finite prediction counts, because a running disparity has no distinguished zero: what is
-measured then does not change when the prediction is scaled or shifted.
+and before it Depth Anything and Video Depth Anything.) DVD leaves pixels with d <= 0 out of the
+fit; here every finite prediction counts, because a running disparity has no distinguished zero:
+what is measured then does not change when the prediction is scaled or shifted.
 
 Metric: nothing is aligned; metres against metres.
 """

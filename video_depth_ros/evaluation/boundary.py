@@ -4,11 +4,11 @@
 ``BoundaryMeter`` is DVD's measure (``boundary_metrics`` in its metric.py). Predicted edge: the
 depth of a 4-neighbour is more than 1.05 times this pixel's (the test of Depth Pro, ICLR 2025), and
 of the neighbours along the row or column none has a larger ratio in the same direction.
-Reference edge: the Sobel magnitude of the grey image, scaled to 0..1 per frame, above 0.15; outside
-the image is black, so that a bright rim is an edge. Both count where the truth is valid. An edge
-is matched when one of the other kind lies within one pixel, diagonals included; the counts are of
-the whole video. The reference has no notion of depth: texture counts as edge, so recall has a low
-ceiling and the figure compares methods on the same videos.
+Reference edge: the Sobel magnitude of the grey image, scaled to 0..1 per frame, above 0.15;
+outside the image is black, so that a bright rim is an edge. Both count where the truth is valid.
+An edge is matched when one of the other kind lies within one pixel, diagonals included; the counts
+are those of the whole video. The reference has no notion of depth: texture counts as edge, so
+recall has a low ceiling and the figure compares methods on the same videos.
 
 ``depth_boundary_f1`` is ours: against the truth's own edges, where truth is dense.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to the regressor's resolution, by DVD's own rule.
+"""Images to the regressor's resolution, by DVD's rule (but for its rounding of ratios).
 
 The image is scaled, aspect kept, until it covers a target box; height and width are rounded up to
 the regressor's multiple; nothing is cropped. Resampling is bilinear with half-pixel centres
