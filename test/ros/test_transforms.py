@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Transform
+import rclpy
+from geometry_msgs.msg import Transform, TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from scipy.spatial.transform import Rotation
 
 from video_depth_ros.errors import ConfigError, InputError
@@ -78,29 +83,92 @@ def test_a_parameter_wins_over_tf_and_tf_is_asked_at_the_measurements_time() -> 
         transforms.camera_from("base", "camera", "base_link", 7)
 
 
-def test_tf2_ros_finds_a_transform_where_it_is_installed() -> None:
-    tf2_ros = pytest.importorskip("tf2_ros", reason="comes with ROS only")
-    import rclpy
-    from geometry_msgs.msg import TransformStamped
+class Frames:
+    """Two nodes of a robot with tf2_ros: one that asks, and one that publishes the edges."""
 
-    from video_depth_ros.ros.transforms import TfSource
+    def __init__(self, domain: int) -> None:
+        self.tf2_ros = pytest.importorskip("tf2_ros", reason="comes with ROS only")
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.asking = rclpy.create_node("asking", context=self.context)
+        self.telling = rclpy.create_node("telling", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.asking)
+        source = transforms.tf_source(self.asking)
+        assert source is not None
+        self.source = source
+        self.static = self.tf2_ros.StaticTransformBroadcaster(self.telling)
+        self.moving = self.tf2_ros.TransformBroadcaster(self.telling)
 
-    context = rclpy.context.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("frames", context=context)
-    try:
-        source = TfSource(node, tf2_ros)
-        edge = TransformStamped(child_frame_id="lidar")
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.asking.destroy_node()
+        self.telling.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+    def place(self, frame: str, z: float, seconds: int = 0) -> TransformStamped:
+        edge = TransformStamped(child_frame_id=frame)
         edge.header.frame_id = "camera"
-        edge.transform.translation.z = 0.5
+        edge.header.stamp.sec = seconds
+        edge.transform.translation.z = z
         edge.transform.rotation.w = 1.0
-        source._buffer.set_transform_static(edge, "test")
-        assert source.lookup("camera", "lidar", 5)[2, 3] == 0.5
-        with pytest.raises(InputError, match="radar"):
-            source.lookup("camera", "radar", 5)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown(context=context)
+        return edge
+
+    def found(
+        self, frame: str, stamp_ns: int = 5, again: Callable[[], None] | None = None
+    ) -> float:
+        """z of a frame, as soon as it is known."""
+        deadline = time.monotonic() + 20.0
+        while True:
+            try:
+                return float(self.source.lookup("camera", frame, stamp_ns)[2, 3])
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+            if again is not None:
+                again()
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def hears_moving(self) -> bool:
+        return any(s.topic_name == "/tf" for s in self.asking.subscriptions)
+
+
+@pytest.fixture()
+def frames(ros_environment: int) -> Iterator[Frames]:
+    frames = Frames(ros_environment)
+    yield frames
+    frames.close()
+
+
+def test_what_tf_static_places_is_found_without_hearing_tf(frames: Frames) -> None:
+    frames.static.sendTransform([frames.place("lidar", 0.5), frames.place("imu", 0.25)])
+    assert frames.found("lidar") == 0.5
+    assert frames.found("/imu", stamp_ns=10**18) == 0.25  # a slash of ROS 1; at any time
+    frames.source.clear()  # time has moved back: what is static stays
+    assert frames.found("lidar") == 0.5
+    assert not frames.hears_moving()
+
+
+def test_what_only_tf_places_is_found_a_little_later(
+    frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms, "PATIENCE", 0.2)
+    frames.static.sendTransform(frames.place("lidar", 0.5))
+    assert frames.found("lidar") == 0.5
+
+    def pan() -> None:
+        frames.moving.sendTransform([frames.place("mast", float(s), s) for s in (10, 12)])
+
+    # between two transforms: interpolated; after the last one: the newest
+    assert frames.found("mast", 11 * 10**9, again=pan) == pytest.approx(11.0)
+    assert frames.found("mast", 13 * 10**9) == 12.0
+    assert frames.hears_moving()
+    with pytest.raises(InputError, match="radar"):
+        frames.source.lookup("camera", "radar", 5)
+    frames.source.clear()
+    assert frames.found("lidar") == 0.5
+    with pytest.raises(InputError, match="mast"):
+        frames.source.lookup("camera", "mast", 11 * 10**9)
 
 
 @pytest.mark.parametrize(
