@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -97,6 +98,12 @@ def test_compressed_keeps_the_files_bytes(tmp_path, video_depth):
     assert bytes(messages[0].data) == (source / "shot1.png").read_bytes()
     assert messages[0].format == "png"
     np.testing.assert_array_equal(decode_compressed(messages[2].data, "png"), picture(10))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    assert cv2.imwrite(str(scans / "a.bmp"), picture(3)[..., ::-1])  # not what a topic carries
+    import_sequence(open_sequence(None, scans), tmp_path / "scans.mcap", compressed=True)
+    message = images_of(tmp_path / "scans.mcap")[0]
+    assert message.format.startswith("jpeg") and bytes(message.data[:2]) == b"\xff\xd8"
     video = make_video(tmp_path)
     import_sequence(open_sequence(None, video), tmp_path / "video.mcap", compressed=True)
     seen = decode_compressed(images_of(tmp_path / "video.mcap")[0].data, "jpeg")

@@ -190,6 +190,9 @@ def test_a_motion_that_is_not_measured_is_no_motion(part):
     motion_of(message)  # some drivers write that beside true data
     vector = getattr(message, part)
     vector.x = vector.y = vector.z = 0.0
+    getattr(message, f"{part}_covariance")[0] = 0.0
+    motion_of(message)  # zeros of a sensor that stands still
+    getattr(message, f"{part}_covariance")[0] = -1.0
     with pytest.raises(InputError, match=f"{part} is zero and its covariance") as caught:
         motion_of(message)
     assert caught.value.reason == "not_reported"

@@ -204,6 +204,14 @@ def test_time_moving_back_resets_everything(pipeline):
     assert "time moved back" in depth.report(0).last_reset
 
 
+def test_after_a_reset_by_hand_stamps_may_start_over(pipeline):
+    depth = pipeline(**{"stream.max_backward": 10.0})  # older by less is out of order
+    run(depth, frames(5, start=50))
+    depth.reset("asked for")
+    assert [e.index for e in run(depth, frames(5, start=48))] == list(range(5))
+    assert (depth.report(0).resets, depth.report(0).last_reset) == (1, "asked for")
+
+
 def test_duplicate_and_late_frames_are_dropped_by_name_and_harm_nothing(pipeline):
     depth, clean = pipeline(), pipeline()
     stream = frames(9)

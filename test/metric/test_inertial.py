@@ -20,19 +20,27 @@ T_IMU_CAMERA[:3, 3] = [0.05, -0.02, 0.03]
 
 
 def _motion(
-    seed: int, peak: float, speed: float, noise: float = 2e-3, pairs: int = 20, dt: float = 0.2
+    seed: int,
+    peak: float,
+    speed: float,
+    noise: float = 2e-3,
+    pairs: int = 20,
+    dt: float = 0.2,
+    turn: float = 0.1,
+    T_imu_camera: np.ndarray = T_IMU_CAMERA,
 ) -> tuple[list[VisualStep], list[Preintegrated], np.ndarray]:
     """A body that swings with ``peak`` m/s^2 at 0.5 Hz on top of a constant velocity.
 
-    IMU at 200 Hz with a 0.05 m/s^2 and a 5 mrad/s bias and white noise; vision with ``noise``
-    (in visual units) on every position. Returns also the gyro's bias.
+    It turns to and fro by about ``turn`` rad. IMU at 200 Hz with a 0.05 m/s^2 and a 5 mrad/s bias
+    and white noise; vision with ``noise`` (in visual units) on every position. Returns also the
+    gyro's bias.
     """
     rng = np.random.default_rng(seed)
     omega = np.pi
     phase, direction = rng.uniform(0.0, 2 * np.pi, 3), rng.normal(size=3)
     swing = np.sqrt(3.0) * peak / omega**2 * direction / np.linalg.norm(direction)
     velocity = speed * rng.normal(size=3)
-    axis = 0.1 * rng.normal(size=3) * (peak > 0.0 or speed > 0.0)
+    axis = turn * rng.normal(size=3) * (peak > 0.0 or speed > 0.0)
     accel_bias, bias = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.005, 3)
 
     def position(t: float) -> np.ndarray:
@@ -49,7 +57,7 @@ def _motion(
         force = attitude(t).T @ (acceleration - GRAVITY) + accel_bias + rng.normal(0.0, 0.03, 3)
         history.add(round(t * 1e9), gyro, force)
     times = np.arange(pairs + 1) * dt
-    R_ic, lever = T_IMU_CAMERA[:3, :3], T_IMU_CAMERA[:3, 3]
+    R_ic, lever = T_imu_camera[:3, :3], T_imu_camera[:3, 3]
     camera = [(position(t) + attitude(t) @ lever) / SCALE for t in times]
     camera = [p + rng.normal(0.0, noise, 3) for p in camera]
     steps, felt = [], []
@@ -77,6 +85,19 @@ def test_acceleration_gives_the_scale(peak: float, limit: float) -> None:
     errors = [abs(scale.a * SCALE - 1.0) for scale in found]
     assert np.median(errors) < limit
     assert all(abs(s.a - 1.0 / SCALE) < 3.5 * s.sigma for s in found)
+
+
+def test_a_camera_on_a_long_lever_arm_that_turns() -> None:
+    """0.8 m from the IMU, turning by half a radian: the lever's part in the camera's motion."""
+    mast = T_IMU_CAMERA.copy()
+    mast[:3, 3] = [0.6, -0.2, 0.5]
+    errors = []
+    for seed in range(8):
+        steps, felt, _ = _motion(seed, 0.8, 0.3, turn=0.5, T_imu_camera=mast)
+        scale = align(steps, felt, mast, CONFIG)
+        assert scale.observable
+        errors.append(abs(scale.a * SCALE - 1.0))
+    assert np.median(errors) < 0.03
 
 
 def test_standstill_and_constant_velocity_are_unobservable() -> None:

@@ -18,7 +18,7 @@ from video_depth_ros.metric.anchors import View
 from video_depth_ros.metric.fit import ScaleFit
 from video_depth_ros.metric.fusion import Fusion
 from video_depth_ros.metric.misalignment import PLACES, Agreement, Mounting
-from video_depth_ros.metric.parts import covered_parts
+from video_depth_ros.metric.parts import covered_parts, part_of
 from video_depth_ros.metric.poses import rotation
 from video_depth_ros.metric.publication import Publication
 from video_depth_ros.metric.scale_filter import ScaleFilter
@@ -247,6 +247,8 @@ def test_parts_of_the_view() -> None:
     assert covered_parts(every[v.ravel() < 48], (144, 192)) == pytest.approx(4.0)
     assert covered_parts(every[:1], (144, 192)) == 1.0
     assert covered_parts(np.array([[-0.5, 143.6], [191.6, -0.4]]), (144, 192)) == 2.0
+    corners = np.array([[-3.0, -2.0], [0.0, 0.0], [199.0, 150.0], [191.0, 143.0]])
+    assert part_of(corners, (144, 192)).tolist() == [0, 0, 11, 11]  # beyond the edge: the nearest
 
 
 def test_the_depth_range_is_kept() -> None:
@@ -524,6 +526,9 @@ def test_bad_arguments_are_refused(scene: Scene) -> None:
         (lambda s, scene: s.add_range(2.0, np.nan, 0, np.eye(4)), "above 0"),
         (lambda s, scene: s.add_imu(["a", 0, 0], np.zeros(3), 0, np.eye(4)), "IMU"),
         (lambda s, scene: s.add_odometry("base", 0, np.eye(4)), "transform"),
+        (lambda s, scene: s.add_odometry(np.eye(3), 0, np.eye(4)), "4x4"),
+        (lambda s, scene: s.add_imu(np.zeros(3), np.zeros(3), 0, np.eye(4)[:3]), "4x4"),
+        (lambda s, scene: s.add_points(np.ones((4, 3)), 0, np.full((4, 4), np.nan)), "4x4"),
     ],
 )
 def test_a_measurement_of_a_wrong_kind_is_refused_where_it_comes_in(

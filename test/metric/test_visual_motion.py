@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from video_depth_ros.camera import Camera
 from video_depth_ros.metric.flow import predicted, refine
 from video_depth_ros.metric.poses import rotation
-from video_depth_ros.metric.tracks import FeatureTracker, homogeneous
+from video_depth_ros.metric.tracks import FeatureTracker, evened, homogeneous
 from video_depth_ros.metric.visual import (
     PairSystem,
     common_offset,
@@ -86,6 +86,34 @@ def test_the_predicted_flow_is_that_of_points(camera: Camera) -> None:
     points = homogeneous(camera, uv) * z[:, None] @ (R @ rotation(w)).T + tau
     there, _ = camera.project(points)
     np.testing.assert_allclose(flow[uv[:, 1], uv[:, 0]], there, atol=1e-3)
+
+
+def test_a_prediction_that_moves_a_feature_far_along_one_axis_is_not_believed() -> None:
+    first = _approach()[0]
+    still = np.stack(np.meshgrid(np.arange(192.0), np.arange(144.0)), axis=2).astype(np.float32)
+    corners = cv2.goodFeaturesToTrack(first, 60, 0.01, 8).reshape(-1, 2).astype(np.float64)
+    refined, good = refine(first, first, still, corners, corners)
+    assert good.all()
+    np.testing.assert_allclose(refined, corners, atol=1e-3)
+    for axis in (0, 1):
+        elsewhere = corners.copy()
+        elsewhere[::2, axis] += 4.0
+        np.testing.assert_array_equal(
+            refine(first, first, still, corners, elsewhere)[1], np.arange(len(corners)) % 2 == 1
+        )
+
+
+def test_exposure_is_evened_out() -> None:
+    rng = np.random.default_rng(0)
+    image = np.clip(90.0 + 20.0 * rng.normal(size=(100, 100)), 0, 255).astype(np.uint8)
+    even = evened(image)
+    assert even.mean() == pytest.approx(128.0, abs=2.0)
+    assert even.std() == pytest.approx(48.0, abs=2.0)
+    darker = evened((0.5 * image).astype(np.uint8))
+    assert np.abs(darker.astype(int) - even).mean() < 3.0
+    nearly_flat = np.full((10, 10), 60, np.uint8)
+    nearly_flat[::2] = 61  # noise is not blown up to contrast
+    assert set(np.unique(evened(nearly_flat))) <= {123, 124, 131, 132}
 
 
 def test_nothing_to_refine() -> None:
