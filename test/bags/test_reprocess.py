@@ -134,6 +134,20 @@ def test_camera_and_cloud_fit_the_depth_image(done):
         np.testing.assert_allclose(xyz, camera.back_project(depth), rtol=1e-5, atol=1e-5)
 
 
+def test_clouds_may_be_fewer_and_thinner(robot_bag, tmp_path):
+    out = tmp_path / "out.mcap"
+    changed = ["output.cloud_max_rate=4.0", "output.cloud_decimation=2"]  # images come at 10 Hz
+    reprocess(robot_bag, out, apply_overrides(CONFIG, changed), laboratory())
+    with Recording(out) as recording:
+        stamps = {
+            name: [m.stamp_of(recording.decode(r)) for r in recording.messages([f"/depth/{name}"])]
+            for name in ("image", "points")
+        }
+        assert stamps["points"] == stamps["image"][::3]
+        cloud = recording.first("/depth/points")
+        assert (cloud.height, cloud.width) == (-(-SIZE[0] // 2), -(-SIZE[1] // 2))
+
+
 def test_original_topics_are_copied_byte_for_byte(robot_bag, done):
     out, _, _ = done
     assert raw_messages(out) == raw_messages(robot_bag)

@@ -145,6 +145,10 @@ def test_the_cloud_is_the_depth_back_projected(robot: Robot) -> None:
         expected = expected[np.isfinite(expected).all(axis=1)]
         np.testing.assert_allclose(conversions.points_of(cloud), expected, atol=1e-4)
         assert (conversions.depth_of(sigma)[np.isfinite(depth)] > 0).all()
+        assert robot.set_parameter("output.cloud_decimation", 3) == ""
+        robot.wait_for("depth/points", robot.drive(8, lidar=True)[-1])
+        thinned = robot.received["depth/points"][-1]
+        assert (thinned.height, thinned.width) == (-(-cloud.height // 3), -(-cloud.width // 3))
 
 
 def test_depth_is_withheld_until_the_scale_is_known_and_one_line_says_how(robot: Robot) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.camera import Camera
 from video_depth_ros.frames import DepthEstimate
 from video_depth_ros.node_config import OutputConfig
+from video_depth_ros.organised_cloud import OrganisedClouds
 from video_depth_ros.point_cloud import pack_cloud
 
 # name below the prefix -> type
@@ -30,8 +30,7 @@ class DepthMessages:
 
     def __init__(self, config: OutputConfig) -> None:
         self._config = config
-        self._camera: Camera | None = None
-        self._last_cloud_ns: int | None = None
+        self._clouds = OrganisedClouds()
 
     def of(self, estimate: DepthEstimate, frame_id: str) -> Iterator[tuple[str, Any]]:
         """(name, message) of an estimate; metric ones only where there is a metric scale."""
@@ -45,36 +44,13 @@ class DepthMessages:
         yield "image", m.image(t, frame_id, metric, self._config.encoding)
         if estimate.sigma is not None:
             yield "sigma", m.image(t, frame_id, estimate.sigma.float().cpu().numpy())
-        camera = self._with_cached_rays(estimate.camera)
+        camera = estimate.camera
         if camera is None:
             return
         yield "camera_info", m.camera_info(t, frame_id, camera)
-        if self._cloud_due(t):
-            yield "points", m.organised_cloud(t, frame_id, self._cloud(estimate, depth, camera))
-
-    def _cloud(self, estimate: DepthEstimate, depth: np.ndarray, camera: Camera) -> np.ndarray:
-        limit = self._config.cloud_max_sigma
-        if limit > 0.0 and estimate.sigma is not None:
-            sigma = estimate.sigma.float().cpu().numpy()
-            depth = np.where(sigma <= limit * depth, depth, np.nan)
-        step = self._config.cloud_decimation
-        points = (camera.rays()[::step, ::step] * depth[::step, ::step, None]).astype(np.float32)
-        points[~np.isfinite(points).all(axis=2)] = np.nan
-        packed, _ = pack_cloud(points, estimate.rgb.cpu().numpy()[::step, ::step])
-        return packed
-
-    def _cloud_due(self, stamp_ns: int) -> bool:
-        last, rate = self._last_cloud_ns, self._config.cloud_max_rate
-        if rate > 0.0 and last is not None and 0 <= (stamp_ns - last) * 1e-9 * rate < 0.99:
-            return False
-        self._last_cloud_ns = stamp_ns
-        return True
-
-    def _with_cached_rays(self, camera: Camera | None) -> Camera | None:
-        """An equal camera keeps the rays that it has already computed."""
-        if camera is not None and self._camera != camera:
-            self._camera = camera
-        return None if camera is None else self._camera
+        if self._clouds.due(t, self._config.cloud_max_rate):
+            packed, _ = pack_cloud(*self._clouds.of(estimate, depth, camera, self._config))
+            yield "points", m.organised_cloud(t, frame_id, packed)
 
 
 def millimetres(depth: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
-from video_depth_ros.camera import Camera
 from video_depth_ros.frames import DepthEstimate
 from video_depth_ros.node_config import OutputConfig
+from video_depth_ros.organised_cloud import OrganisedClouds
 from video_depth_ros.ros import conversions
 from video_depth_ros.ros.handover import Counters
 
@@ -59,10 +59,8 @@ class Outputs:
             )
             for name, kind in {**METRIC, **RELATIVE}.items()
         }
-        self._camera: Camera | None = None
-        self._rays = np.empty((0, 0, 3), np.float32)  # of that camera
         self._colour_range: tuple[int, float, float] | None = None
-        self._last_cloud_ns: int | None = None
+        self._clouds = OrganisedClouds()
 
     def destroy(self) -> None:
         """Destroy the publishers; the worker must have ended."""
@@ -98,12 +96,17 @@ class Outputs:
                 "depth/sigma",
                 lambda: conversions.image_message(header, sigma.float().cpu().numpy(), "32FC1"),
             )
-        camera = self._with_cached_rays(estimate.camera)
+        camera = estimate.camera
         if camera is None:
             return
         self._publish("depth/camera_info", lambda: conversions.camera_info_message(header, camera))
-        if self._cloud_due(estimate.stamp_ns, config.cloud_max_rate):
-            self._publish("depth/points", lambda: self._cloud(header, estimate, depth, config))
+        if self._clouds.due(estimate.stamp_ns, config.cloud_max_rate):
+            self._publish(
+                "depth/points",
+                lambda: conversions.cloud_message(
+                    header, *self._clouds.of(estimate, depth, camera, config)
+                ),
+            )
 
     def _publish(self, name: str, make: Callable[[], Any]) -> None:
         publisher = self._publishers[name]
@@ -126,35 +129,3 @@ class Outputs:
         self._colour_range = (estimate.sequence, float(low), float(high))
         rgb = conversions.colour_of(disparity, float(low), float(high))
         return conversions.image_message(header, rgb, "rgb8")
-
-    def _cloud(
-        self,
-        header: Header,
-        estimate: DepthEstimate,
-        depth: np.ndarray,
-        config: OutputConfig,
-    ) -> PointCloud2:
-        if config.cloud_max_sigma > 0.0 and estimate.sigma is not None:
-            sigma = estimate.sigma.float().cpu().numpy()
-            depth = np.where(sigma <= config.cloud_max_sigma * depth, depth, np.nan)
-        step = config.cloud_decimation
-        z = np.where(np.isfinite(depth), depth, np.float32(np.nan))[::step, ::step, None]
-        points = self._rays[::step, ::step] * z  # a ray that the lens has not is NaN in z, too
-        rgb = estimate.rgb.cpu().numpy()[::step, ::step]
-        return conversions.cloud_message(header, points, rgb)
-
-    def _cloud_due(self, stamp_ns: int, max_rate: float) -> bool:
-        last = self._last_cloud_ns
-        if max_rate > 0.0 and last is not None and 0 <= (stamp_ns - last) * 1e-9 * max_rate < 0.99:
-            return False
-        self._last_cloud_ns = stamp_ns
-        return True
-
-    def _with_cached_rays(self, camera: Camera | None) -> Camera | None:
-        """The rays of a camera are computed once: they are the same for every frame."""
-        if camera is None:
-            return None
-        if self._camera != camera:
-            self._camera = camera
-            self._rays = camera.rays().astype(np.float32)
-        return self._camera
