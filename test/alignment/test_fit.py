@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from video_depth_ros.alignment import FitLimits, FitVerdict, fit_affine, fit_dvd
+from video_depth_ros.alignment import (
+    AlignmentConfig,
+    FitLimits,
+    FitVerdict,
+    fit_affine,
+    fit_dvd,
+)
+from video_depth_ros.alignment.start import best_start
 
 LIMITS = FitLimits(scale_low=0.7, scale_high=1.5)
 WIDE = FitLimits(flat_spread=1e-6)
@@ -101,6 +108,26 @@ def test_pixels_cut_off_at_the_ends_do_not_bias():
     fit = fit_affine(cur[usable], ref[usable], cur_range=(0.005, 0.995), ref_range=(0.005, 0.995))
     assert fit.scale == pytest.approx(1.0, abs=0.005)
     assert fit.shift == pytest.approx(0.05, abs=0.001)
+
+
+def test_the_start_is_as_good_as_a_fit_to_the_right_pixels():
+    """A fifth of the pixels follows another map: the start lies within the right ones' noise."""
+    rng = np.random.default_rng(7)
+    for seed in range(20):
+        x = disparities(4000, seed)
+        y = 1.2 * x + 0.05 + rng.normal(0.0, 0.01, x.size)
+        wrong = rng.random(x.size) < 0.2
+        y[wrong] = 0.8 * x[wrong] + 0.3 + rng.normal(0.0, 0.01, wrong.sum())
+        scale, shift = best_start(x, y, 1.0, 0.0, LIMITS)
+        assert scale == pytest.approx(1.2, rel=0.02)
+        assert shift == pytest.approx(0.05, abs=0.004)
+
+
+def test_limits_are_those_of_the_configuration():
+    config = AlignmentConfig(
+        min_pixels=100, min_inliers=0.4, min_explained=0.6, flat_spread=0.02, max_scale_sigma=0.07
+    )
+    assert FitLimits.of(config) == FitLimits(100, 0.4, 0.6, 0.02, 0.07)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.45])

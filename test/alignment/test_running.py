@@ -17,6 +17,8 @@ from video_depth_ros.alignment import (
     FitVerdict,
     RunningEstimate,
 )
+from video_depth_ros.alignment.motion import predict_samples
+from video_depth_ros.alignment.scene_cut import is_scene_cut
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, InputError
 from video_depth_ros.evaluation.laboratory import (
@@ -173,6 +175,45 @@ def test_windows_that_are_not_affine_do_not_fade_the_depth_away():
     spread = [float(a.disparity.std()) for a in aligned]
     assert min(spread) > 0.05 * max(spread)  # five times 0.7, of half the contrast
     assert aligned[-1].sequence >= 3
+
+
+def test_only_views_with_relief_are_cut():
+    rng = np.random.default_rng(0)
+    one, other = rng.random((2, 40, 50))
+    config = AlignmentConfig()
+    assert is_scene_cut(np.stack([one, other]), 1, config)
+    flat = 0.5 + 0.001 * other  # a wall: it correlates with nothing, and is no other place
+    assert not is_scene_cut(np.stack([one, flat]), 1, config)
+    assert not is_scene_cut(np.stack([flat, one]), 1, config)
+    half = np.where(np.arange(50) < 25, one, other)  # something near enters half of the view
+    assert not is_scene_cut(np.stack([one, half]), 1, config)
+    assert not is_scene_cut(np.stack([one, other, other]), 2, config)  # a cut of before
+    few = one.copy()
+    few[2:] = np.nan
+    assert not is_scene_cut(np.stack([few, other]), 1, config)
+
+
+def test_samples_carried_along_a_motion_stay_within_the_view():
+    """A sideways step before a wall with a post: what leaves on one side does not come back."""
+    camera = Camera(80, 60, 80.0, 80.0, 39.5, 29.5)
+    a, b, stride = 1.25, 0.1, 2
+    inverse = np.full((30, 40), 0.25)
+    inverse[:, 30:33] = 0.5
+    usable = np.ones((30, 40), dtype=bool)
+    usable[4, 5] = False
+    for side, step in ((0.5, 5), (-0.5, -5), (0.0, 0)):  # f t / Z = 10 px, 5 samples
+        T = np.eye(4)
+        T[0, 3] = side
+        motion = CameraMotion(camera, T, a, b)
+        found, known = predict_samples((inverse - b) / a, usable, stride, motion)
+        wall, expected = np.arange(40) - step, np.full(40, 0.25)
+        there = (wall >= 0) & (wall < 40) & ~((wall >= 30) & (wall < 33))  # behind the post
+        post = np.arange(30, 33) + 2 * step
+        post = post[(post >= 0) & (post < 40)]
+        there[post], expected[post] = True, 0.5
+        np.testing.assert_array_equal(known[20], there)
+        np.testing.assert_allclose(a * found[20][there] + b, expected[there], rtol=1e-9)
+        assert known[4].sum() == there.sum() - 1
 
 
 def test_scene_cut_starts_a_new_segment():

@@ -19,7 +19,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.reader import Recording
-from video_depth_ros.bags.topics import find_parts, is_rectified
+from video_depth_ros.bags.topics import TopicChoice, find_parts, is_rectified, parts_for
 from video_depth_ros.bags.writer import BagWriter, profiles_of
 from video_depth_ros.decoding import decode_compressed
 from video_depth_ros.errors import RecordingError, VideoDepthError
@@ -404,3 +404,17 @@ def test_own_message_types_are_kept_apart(tmp_path):
     with Recording(path) as recording:
         assert recording.first("/thing").x == 2.5
     assert "mine/msg/Thing" not in get_typestore(Stores.ROS2_JAZZY).fielddefs
+
+
+def test_sources_that_are_not_in_use_need_no_topic(robot_bag):
+    taken = {"lidar": "points", "imu": "imu", "odometry": "odometry"}
+    with Recording(robot_bag) as recording:
+        every = parts_for(recording, TopicChoice(), taken)
+        assert (every.points, every.imu, every.odometry) == ("/points", "/imu/data", "/odom")
+        named = TopicChoice(sparse_depth="/camera/image_raw", odometry="/odom")
+        assert parts_for(recording, named, ["sparse_depth"]).sparse_depth == "/camera/image_raw"
+        for source, part in taken.items():
+            one = parts_for(recording, named, [source])
+            assert getattr(one, part) == getattr(every, part)
+            assert one.sparse_depth is None
+            assert all(getattr(one, other) is None for other in taken.values() if other != part)

@@ -111,6 +111,19 @@ def test_thinning_keeps_the_far_ones(scene: Scene) -> None:
     assert len(octaves) >= 3
 
 
+def test_a_depth_image_of_a_camera_with_another_lens_in_the_same_place(scene: Scene) -> None:
+    """Registered to the raw images, while the view is rectified: rays count, not pixels."""
+    raw = Camera(200, 150, 130.0, 128.0, 99.0, 76.0, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
+    uv, inside = scene.camera.project(raw.rays().reshape(-1, 3))
+    d = np.full(raw.width * raw.height, np.nan)
+    d[inside] = View(0, scene.disparity, scene.camera).sample(uv[inside])[0]
+    depth = (1.0 / (A * d + B)).reshape(raw.height, raw.width)
+    anchors = _anchors(depth_to_anchors(depth, raw, _view(scene), CONFIG))
+    assert len(anchors) > 500
+    found, _ = _view(scene).sample(anchors.uv)
+    np.testing.assert_allclose(A * found + B, anchors.inverse_depth, rtol=0.01)
+
+
 def test_a_sparse_depth_image_of_another_size(scene: Scene) -> None:
     small = scene.camera.resized(WIDTH // 2, HEIGHT // 2)
     depth = np.full((small.height, small.width), np.nan, np.float32)

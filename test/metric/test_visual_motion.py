@@ -103,6 +103,16 @@ def test_a_prediction_that_moves_a_feature_far_along_one_axis_is_not_believed() 
         )
 
 
+def test_a_picture_without_features_has_none_that_survive() -> None:
+    tracker = FeatureTracker(50)
+    assert tracker.survival == 0.0
+    tracker.follow(np.full((60, 80), 90, np.uint8))
+    tracker.start_keyframe(0)
+    assert tracker.survival == 0.0
+    tracker.follow(np.full((60, 80), 91, np.uint8))
+    assert tracker.tracks is not None and len(tracker.tracks.key) == 0
+
+
 def test_exposure_is_evened_out() -> None:
     rng = np.random.default_rng(0)
     image = np.clip(90.0 + 20.0 * rng.normal(size=(100, 100)), 0, 255).astype(np.uint8)

@@ -106,6 +106,20 @@ def test_the_tiny_encoder_sees_groups_as_the_public_one_was_trained_to():
         torch.testing.assert_close(latents[0, :, k], x[k], rtol=1e-12, atol=1e-12)
 
 
+def test_the_tiny_decoder_gives_images_as_the_others_do():
+    """The public decoder's images lie in [0, 1], ours in [-1, 1]."""
+    model = MODELS["tiny"]()
+    last = model.decoder[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.0, 0.25, 1.0]))
+    latents, _ = model.encode(clip(5))
+    frames, _ = model.decode(latents)
+    expected = torch.tensor([-1.0, -0.5, 1.0], dtype=frames.dtype)
+    assert torch.equal(frames[0].amax((1, 2, 3)), expected)
+    assert torch.equal(frames[0].amin((1, 2, 3)), expected)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_rollback_leaves_no_trace(name):
     model, stride = MODELS[name](), STRIDE[name]
