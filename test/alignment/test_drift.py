@@ -133,6 +133,44 @@ def test_keyframes_are_forgotten_with_their_segment():
     assert anchor.push(rgb[-1], 0) is None  # the first keyframe of the new segment
 
 
+def test_a_correction_is_applied_in_small_steps_to_the_last_bit():
+    regressor = laboratory(LaboratoryFaults(noise=0.0, outliers=0.0, saturate=False))
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=1000, slew=0.05))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    applied: list[tuple[float, float]] = []
+    index = 0
+    for _ in range(60):
+        size = session.next_group
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(size)])
+        estimate.align(session.push(rgb, config.overlap))
+        index += size
+        anchor.push(rgb[-1], index - 1)
+        if len(applied) == 2:
+            anchor._pending = (1.3, -0.2)
+        applied.append(anchor._applied)
+    assert applied[2] == (1.0, 0.0)
+    assert applied[-1] == pytest.approx((1.3, -0.2), abs=1e-3)
+    assert anchor._pending == pytest.approx((1.0, 0.0), abs=1e-3)
+    rest = np.array([abs(scale - 1.3) + abs(shift + 0.2) for scale, shift in applied[3:]])
+    assert (np.diff(rest) <= 1e-12).all()  # never past it
+    assert np.abs(np.diff(np.array(applied), axis=0)).max() < 0.1
+
+
+def test_keyframes_forgotten_by_hand_leave_no_correction():
+    regressor = laboratory(LaboratoryFaults(outliers=0.0))
+    config = AlignmentConfig(keyframes=KeyframeConfig(every=1))
+    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
+    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    for index, images in ((0, 1), (1, 4), (5, 4)):
+        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(images)])
+        estimate.align(session.push(rgb, 8))
+        anchor.push(rgb[-1], index + images - 1)
+    assert anchor._keyframes
+    anchor.reset()
+    assert not anchor._keyframes and anchor._pending == anchor._applied == (1.0, 0.0)
+
+
 def test_network_that_cannot_relate_distant_frames_corrects_nothing():
     """Every frame of a dilated window in its own affine frame, as of a single-image network."""
     regressor = laboratory(LaboratoryFaults(noise=0.0, outliers=0.0, scale_sigma=0.0))

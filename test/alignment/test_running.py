@@ -214,6 +214,9 @@ def test_samples_carried_along_a_motion_stay_within_the_view():
         np.testing.assert_array_equal(known[20], there)
         np.testing.assert_allclose(a * found[20][there] + b, expected[there], rtol=1e-9)
         assert known[4].sum() == there.sum() - 1
+    T[0, 3] = 0.45  # 4.5 samples: those that round beyond the last column
+    _, known = predict_samples((inverse - b) / a, usable, stride, CameraMotion(camera, T, a, b))
+    assert not known[:, :4].any()
 
 
 def test_scene_cut_starts_a_new_segment():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from video_depth_ros.metric import MetricScaler, ScaleConfig
 from video_depth_ros.metric.config import LocalConfig
-from video_depth_ros.metric.local import _footprints, _pyramid, fit_local, trust
+from video_depth_ros.metric.local import _footprints, _left_out, _pyramid, fit_local, trust
 from video_depth_ros.settings import replace_flat
 
 from .scenes import make_scene
@@ -106,3 +106,13 @@ def test_without_a_ridge_no_vertex_is_undefined() -> None:
     uv, fitted, measured = _anchors(0, 500, 0.2)
     made = fit_local(uv, fitted, measured, np.ones(500), SIZE, LocalConfig(ridge=0.0))
     assert made is None or (np.isfinite(made.grid).all() and np.isfinite(made.gain))
+
+
+def test_what_is_left_out_to_measure_the_gain_is_left_out_in_whole_cells() -> None:
+    """Neighbours on one ring would stand in for single anchors that are left out."""
+    uv = np.stack(np.meshgrid(np.arange(320.0), np.arange(240.0)), axis=2).reshape(-1, 2)
+    left_out = _left_out(uv, 16).reshape(15, 16, 20, 16)
+    cells = np.asarray(left_out.any(axis=(1, 3)))
+    np.testing.assert_array_equal(cells, left_out.all(axis=(1, 3)))
+    assert cells.mean() == pytest.approx(0.25, abs=0.07)
+    assert all(0.0 < cells[half].mean() < 0.5 for half in (slice(0, 7), slice(7, 15)))
