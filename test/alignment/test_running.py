@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_clean_windows_join_exactly():
         for row in group.disparity:
             torch.testing.assert_close(row, source(index) * scale + shift, atol=1e-4, rtol=0.0)
             index += 1
+
+
+def test_the_filters_covariance_follows_the_scalar_recursion():
+    """Windows without noise: scale and shift are two scalar Kalman filters of known noise."""
+    config = AlignmentConfig(
+        process_scale=0.1, process_shift=0.05, measurement_scale=0.2, measurement_shift=0.15
+    )
+    mild = replace(CLEAN, scale_sigma=0.02, shift_sigma=0.01)
+    _, aligned, _ = stream(SyntheticDisparity(*SIZE), mild, 8, config)
+    expected = np.zeros(2)
+    for group in aligned[1:]:
+        assert group.fit.verdict is FitVerdict.ACCEPTED
+        predicted = expected + np.square([0.1, 0.05])
+        expected = predicted * np.square([0.2, 0.15]) / (predicted + np.square([0.2, 0.15]))
+        found = np.diag(group.fit.covariance) / [group.fit.scale**2, 1.0]
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_published_frames_are_never_rewritten_and_shapes_hold():
