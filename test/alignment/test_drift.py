@@ -25,7 +25,13 @@ from video_depth_ros.alignment import (
     run_windows,
 )
 from video_depth_ros.alignment.graph import AffineEdge, solve_affine_graph
-from video_depth_ros.alignment.keyframe_graph import DilatedWindow, Keyframe, solve_keyframes
+from video_depth_ros.alignment.keyframe_graph import (
+    DilatedWindow,
+    Keyframe,
+    compose,
+    inverse,
+    solve_keyframes,
+)
 from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.evaluation.laboratory import (
     LaboratoryFaults,
@@ -53,6 +59,15 @@ def edge(truth: np.ndarray, i: int, j: int, centre: float = 0.3, error: float = 
     scale = truth[i, 0] / truth[j, 0] * np.exp(error)
     shift = (truth[i, 1] - truth[j, 1]) / truth[j, 0]
     return AffineEdge(i, j, scale, centre, scale * centre + shift, 1e-3, 1e-3)
+
+
+def test_affine_maps_compose_and_invert():
+    outer, inner, x = (1.7, -0.3), (0.6, 0.25), 0.8
+    through = outer[0] * (inner[0] * x + inner[1]) + outer[1]
+    scale, shift = compose(outer, inner)
+    assert scale * x + shift == pytest.approx(through)
+    assert compose(inverse(outer), outer) == pytest.approx((1.0, 0.0))
+    assert compose(outer, inverse(outer)) == pytest.approx((1.0, 0.0))
 
 
 @settings(max_examples=20, deadline=None)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.bags.topics import TopicChoice, find_parts, is_rectified, parts_for
-from video_depth_ros.bags.writer import BagWriter, profiles_of
+from video_depth_ros.bags.writer import BagWriter, profiles_of, qos
 from video_depth_ros.decoding import decode_compressed
 from video_depth_ros.errors import RecordingError, VideoDepthError
 
@@ -150,6 +152,79 @@ def test_compressed_recordings_are_read(tmp_path, robot_bag, plugin, mode):
                 writer.write(connections[received.topic], received.time_ns, received.data)
     with Recording(tmp_path / "bag") as recording:
         assert list(recording.messages()) == expected
+
+
+def _rewrite_qos(folder):
+    """As `ros2 bag reindex` does: metadata.yaml then states another depth than the files."""
+    meta = folder / "metadata.yaml"
+    text = meta.read_text()
+    assert text.count("depth: ") > 1
+    meta.write_text(re.sub(r"depth: \d+", "depth: 77", text))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_reindexed_recording_is_read(tmp_path, storage):
+    folder = write_robot(tmp_path / "bag", frames=2, storage=storage)
+    with Recording(folder) as recording:
+        expected = list(recording.messages())
+    _rewrite_qos(folder)
+    with Recording(folder) as recording:
+        assert list(recording.messages()) == expected
+
+
+def _compressed(folder, robot_bag):
+    """Every message by itself."""
+    with Recording(robot_bag) as recording:
+        writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+        with writer:
+            store = m.typestore()
+            for topic in recording.topics.values():
+                connection = writer.add_connection(
+                    topic.name, topic.kind, typestore=store, offered_qos_profiles=[qos()]
+                )
+                for received in recording.messages([topic.name]):
+                    writer.write(connection, received.time_ns, received.data)
+
+
+def test_compressed_messages_need_metadata_that_says_so(tmp_path, robot_bag):
+    _compressed(tmp_path / "bag", robot_bag)
+    _rewrite_qos(tmp_path / "bag")
+    with (
+        Recording(tmp_path / "bag") as recording,
+        pytest.raises(RecordingError, match="stated and none is found"),
+    ):
+        list(recording.messages())
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    with (
+        Recording(tmp_path / "bag") as recording,
+        pytest.raises(RecordingError, match=r"compressed, which metadata\.yaml has to say"),
+    ):
+        list(recording.messages())
+
+
+def test_messages_left_in_a_write_ahead_log_are_not_lost_silently(tmp_path):
+    """A recorder of sqlite3's resilient preset that was killed."""
+    path = write_robot(tmp_path / "whole.db3", frames=2)
+    killed = tmp_path / "killed.db3"
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode=WAL")
+    (before,) = database.execute("SELECT count(*) FROM messages").fetchone()
+    database.execute(
+        "INSERT INTO messages (topic_id, timestamp, data) "
+        "SELECT topic_id, timestamp + 1, data FROM messages"
+    )
+    database.commit()
+    shutil.copy(path, killed)
+    shutil.copy(f"{path}-wal", f"{killed}-wal")
+    database.close()
+    with pytest.raises(RecordingError, match=r"wal_checkpoint\(truncate\)"), Recording(killed):
+        pass
+    database = sqlite3.connect(killed)
+    database.execute("PRAGMA wal_checkpoint(truncate)")
+    database.close()
+    with Recording(killed) as recording:
+        assert len(list(recording.messages())) == 2 * before
 
 
 def test_a_recording_split_into_files_is_one(tmp_path):

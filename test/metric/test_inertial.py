@@ -170,6 +170,25 @@ def test_the_gyro_bias_is_found() -> None:
     np.testing.assert_allclose(gyro_bias(steps, felt, T_IMU_CAMERA[:3, :3]), bias, atol=1e-3)
 
 
+def test_preintegration_tells_what_a_bias_of_the_accelerometer_does() -> None:
+    rng = np.random.default_rng(5)
+    samples = [(round(k * 5e6), rng.normal(0, 1, 3), rng.normal(0, 3, 3)) for k in range(60)]
+
+    def integrated(bias: np.ndarray) -> Preintegrated:
+        history = InertialHistory()
+        for stamp, gyro, force in samples:
+            history.add(stamp, gyro, force - bias)
+        part = history.integrate(12_000_000, 251_000_000, np.array([0.01, 0.02, -0.03]))
+        assert part is not None
+        return part
+
+    exact, bias = integrated(np.zeros(3)), np.array([0.3, -0.2, 0.5])
+    assert exact.seconds == pytest.approx(0.239)
+    moved = integrated(bias)
+    np.testing.assert_allclose(moved.alpha, exact.alpha + exact.J_alpha @ bias, atol=1e-12)
+    np.testing.assert_allclose(moved.beta, exact.beta + exact.J_beta @ bias, atol=1e-12)
+
+
 def test_preintegration_of_a_turning_fall() -> None:
     """Constant turn rate and constant specific force in the world: closed form."""
     rate = np.array([0.0, 0.0, 1.0])

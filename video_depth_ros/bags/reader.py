@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
@@ -22,6 +23,7 @@ from video_depth_ros.bags.types import MessageTypes
 from video_depth_ros.errors import RecordingError, VideoDepthError
 
 _SUFFIXES = (".mcap", ".db3", ".bag")
+_ZSTD = b"\x28\xb5\x2f\xfd"  # first bytes of a compressed message; CDR begins with a zero
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,23 @@ class Recording:
         connections = self._select(topics)
         if not connections:
             return
+        found = False
         with self._named_failure():
             for connection, time_ns, raw in self._reader.messages(connections):
+                found = True
+                if self._reader.is2 and raw[:4] == _ZSTD:
+                    raise RecordingError(
+                        f"{self.path}: the messages of {connection.topic} are compressed, which "
+                        "metadata.yaml has to say; give the folder with the metadata.yaml of its "
+                        "recorder (`ros2 bag reindex` does not know of compression)"
+                    )
                 data = self._types.to_ros2(connection, raw)
                 yield Received(connection.topic, self._types.kind(connection), time_ns, data)
+        if not found and (stated := sum(connection.msgcount for connection in connections)):
+            raise RecordingError(
+                f"{self.path}: {stated} messages are stated and none is found; metadata.yaml does "
+                "not describe the files beside it. Write it anew by `ros2 bag reindex`"
+            )
 
     def first(self, topic: str) -> Any:
         """The first message of a topic, decoded; None when the topic is empty."""
@@ -204,16 +219,17 @@ class Recording:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RecordingError(
-                f"cannot read {self.path}: {reason}; is it a complete ROS bag? (`mcap recover`, "
-                "`ros2 bag reindex` or `rosbag reindex` can mend an interrupted recording)"
+                f"cannot read {self.path}: {reason}; is it a complete ROS bag? An interrupted "
+                "recording is mended by `mcap recover` or `ros2 bag convert` (.mcap), `ros2 bag "
+                "reindex` (.db3) or `rosbag reindex` (.bag)"
             ) from error
 
 
 def _files(path: Path) -> list[Path]:
-    """What to hand to the reader: the path itself, or the lone files of a folder.
+    """What to hand to the reader: the path itself, or the files of a folder.
 
     Raises:
-        RecordingError: nothing there, or nothing that is a bag.
+        RecordingError: nothing there, nothing that is a bag, or one that is not complete.
     """
     if not path.exists():
         raise RecordingError(f"{path} does not exist; give the path of a bag file or folder")
@@ -223,14 +239,44 @@ def _files(path: Path) -> list[Path]:
                 f"{path} is not a bag: expected .mcap, .db3, .bag or a folder; videos and image "
                 "folders become one with `video_depth import`"
             )
-        return [path]
+        return _complete([path])
     if (path / "metadata.yaml").exists():
-        return [path]
+        return _complete(_listed(path)) or [path]
     for suffix in _SUFFIXES:  # a recording that was interrupted has no metadata yet
         found = sorted(path.glob(f"*{suffix}"))
         if found:
-            return found
+            return _complete(found)
     raise RecordingError(
         f"{path} holds neither metadata.yaml nor .mcap, .db3 or .bag files; other layouts become "
         "a bag with `video_depth import`"
     )
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files that metadata.yaml names, where they can be read by themselves, else none.
+
+    They describe themselves. `ros2 bag reindex` writes other QoS profiles into metadata.yaml than
+    stand in the files, after which rosbags finds no topic's messages by it.
+    """
+    try:
+        stated = yaml.safe_load((folder / "metadata.yaml").read_text())
+        stated = stated["rosbag2_bagfile_information"]
+        if stated.get("compression_mode"):
+            return []
+        files = [folder / Path(name).name for name in stated["relative_file_paths"]]
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return []  # for rosbags to say what is wrong with it
+    return files if all(f.is_file() and f.suffix in _SUFFIXES for f in files) else []
+
+
+def _complete(files: list[Path]) -> list[Path]:
+    """The files, none of which has messages waiting in a write-ahead log beside it."""
+    for file in files:
+        log = Path(f"{file}-wal")
+        if file.suffix == ".db3" and log.is_file() and log.stat().st_size:
+            raise RecordingError(
+                f"{log} holds messages that are not yet in {file.name}: its recorder was "
+                "interrupted; take them over by "
+                f'`sqlite3 {file} "pragma wal_checkpoint(truncate)"`'
+            )
+    return files
