@@ -11,6 +11,8 @@ Works from Humble on: the transitions are driven by event handlers, because Life
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.event_handlers import OnProcessStart
+from launch.event_handlers import OnProcessStart, OnShutdown
 from launch.events import matches_action
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch_ros.actions import LifecycleNode, Node
@@ -35,6 +37,7 @@ from launch import LaunchContext, LaunchDescription
 
 PACKAGE = "video_depth_ros"
 SWITCH = ("true", "false")
+DISCOVERY = "3.0"  # s from the start of the player to its first message
 TOPICS = ("image", "camera_info", "points", "sparse_depth", "imu", "odom")
 
 
@@ -99,7 +102,7 @@ def actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if values["autostart"] == "true":
         found += autostart(node)
     if values["bag"]:
-        found.append(when_first_active(node, play_bag(values)))
+        found += play_bag(values, node)
     if values["rviz"] == "true":
         found.append(rviz(values, config))
     if values["foxglove"] == "true":
@@ -129,6 +132,7 @@ def depth_node(values: dict[str, str], config: Path) -> LifecycleNode:
         name=values["name"],
         namespace=values["namespace"],
         parameters=[
+            *([reliable(values)] if values["bag"] else []),
             values["params_file"] or str(config / "depth.yaml"),
             {"use_sim_time": simulated(values), **given},
         ],
@@ -195,12 +199,43 @@ def when_first_active(
     )
 
 
-def play_bag(values: dict[str, str]) -> ExecuteProcess:
-    """``ros2 bag play`` with /clock."""
-    return ExecuteProcess(
-        cmd=["ros2", "bag", "play", values["bag"], "--clock", "--rate", values["bag_rate"]],
+def large(values: dict[str, str]) -> list[str]:
+    """Full names of the topics whose messages come in many fragments. Played best effort, most of
+    them are lost on the way: DDS' default buffers hold fewer than one image."""
+    image, *others = (values[topic] for topic in ("image", "points", "sparse_depth"))
+    images = [image] if image.endswith("/compressed") else [image, f"{image}/compressed"]
+    namespace = "/".join(["", *values["namespace"].strip("/").split("/")]).rstrip("/")
+    return [name if name.startswith("/") else f"{namespace}/{name}" for name in [*images, *others]]
+
+
+def reliable(values: dict[str, str]) -> dict[str, str]:
+    """Parameters with which the node hears a bag without loss."""
+    return {f"qos_overrides.{name}.subscription.reliability": "reliable" for name in large(values)}
+
+
+def play_bag(values: dict[str, str], node: LifecycleNode) -> list[LaunchDescriptionEntity]:
+    """``ros2 bag play`` with /clock, when the node takes images: large messages reliably, however
+    they were recorded, and not before the node can have discovered the player."""
+    profile = {"reliability": "reliable", "history": "keep_last", "depth": 10}
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="video_depth_play_", suffix=".yaml", delete=False
+    ) as file:
+        json.dump(dict.fromkeys(large(values), profile), file)
+    play = ExecuteProcess(
+        cmd=[
+            *("ros2", "bag", "play", values["bag"], "--clock", "--rate", values["bag_rate"]),
+            *("--delay", DISCOVERY, "--qos-profile-overrides-path", file.name),
+        ],
         output="screen",
     )
+
+    def clean_up(event: object, context: LaunchContext) -> None:
+        Path(file.name).unlink(missing_ok=True)
+
+    return [
+        when_first_active(node, play),
+        RegisterEventHandler(OnShutdown(on_shutdown=clean_up)),
+    ]
 
 
 def rviz(values: dict[str, str], config: Path) -> Node:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .robot import Robot
 
@@ -93,9 +94,37 @@ def test_bag_rviz_and_foxglove_come_when_asked_for(prefix: Path) -> None:
     context.launch_configurations.update({a.name: a.default for a in module.ARGUMENTS})
     plain = len(module.actions(context))
     context.launch_configurations.update(bag="drive.mcap", rviz="true", foxglove="true")
-    assert len(module.actions(context)) == plain + 4  # foxglove also says where its layout is
+    assert len(module.actions(context)) == plain + 5  # foxglove also says where its layout is
     context.launch_configurations.update(autostart="false")
-    assert len(module.actions(context)) == plain + 1
+    assert len(module.actions(context)) == plain + 2
+
+
+@pytest.mark.parametrize(
+    ("given", "heard"),
+    [
+        (
+            {"image": "/cam/image_raw"},
+            ["/cam/image_raw", "/cam/image_raw/compressed", "/points", "/sparse_depth"],
+        ),
+        (
+            {"image": "cam/compressed", "points": "/lidar", "namespace": "robot/front"},
+            ["/robot/front/cam/compressed", "/lidar", "/robot/front/sparse_depth"],
+        ),
+        (
+            {"namespace": "/robot/"},
+            [f"/robot/{name}" for name in ("image", "image/compressed", "points", "sparse_depth")],
+        ),
+    ],
+)
+def test_large_messages_of_a_bag_are_played_and_heard_reliably(
+    given: dict[str, str], heard: list[str]
+) -> None:
+    module = launch_module()
+    values = {a.name: a.default for a in module.ARGUMENTS} | given
+    assert module.large(values) == heard
+    assert module.reliable(values) == {
+        f"qos_overrides.{name}.subscription.reliability": "reliable" for name in heard
+    }
 
 
 def test_the_node_is_launched_configured_and_activated(robot: Robot, prefix: Path) -> None:
@@ -133,7 +162,9 @@ def test_a_second_activation_plays_no_bag_and_rviz_shows_the_topics_named(
     rviz = tmp_path / "lib" / "rviz2"
     rviz.mkdir(parents=True)
     (tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
-    executable(tmp_path / "ros2", f'#!/bin/sh\necho "$@" >> {said["ros2"]}\n')
+    told = tmp_path / "profiles"
+    script = f'echo "$@" >> {said["ros2"]}\nfor last; do :; done\ncat "$last" > {told}\n'
+    executable(tmp_path / "ros2", f"#!/bin/sh\n{script}")
     executable(rviz / "rviz2", f'#!/bin/sh\necho "$@" >> {said["rviz2"]}\n')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     steps = iter([Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE])
@@ -167,5 +198,11 @@ def test_a_second_activation_plays_no_bag_and_rviz_shows_the_topics_named(
     handlers = [after("activating", "active"), after("deactivating", "inactive")]
     assert run([*handlers, include]) == 0
     assert changes == ["active", "inactive", "active"]
-    assert said["ros2"].read_text() == "bag play drive.mcap --clock --rate 1.0\n"
+    played, _, file = said["ros2"].read_text().rpartition(" ")
+    assert played == (
+        "bag play drive.mcap --clock --rate 1.0 --delay 3.0 --qos-profile-overrides-path"
+    )
+    assert not Path(file.strip()).exists()  # removed when launch ends
+    profiles = yaml.safe_load(told.read_text())
+    assert profiles["/lidar/points"]["reliability"] == "reliable"
     assert "-r image:=/camera/image_raw -r points:=/lidar/points" in said["rviz2"].read_text()
