@@ -12,7 +12,6 @@ Works from Humble on: the transitions are driven by event handlers, because Life
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +24,10 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.event_handlers import OnProcessStart, OnShutdown
+from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.logging import launch_config
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
@@ -70,7 +70,7 @@ ARGUMENTS = (
     ),
     Argument("autostart", "true", "Configure and activate the node.", SWITCH),
     Argument("respawn", "false", "Start the process again when it dies.", SWITCH),
-    Argument("bag", "", "Bag to play with --clock, once, as soon as the node is active."),
+    Argument("bag", "", "Bag to play with --clock, once, when the node is active."),
     Argument("bag_rate", "1.0", "Speed at which the bag is played."),
     Argument(
         "rviz", "false", "Show the result in RViz; its camera panel shows raw images.", SWITCH
@@ -102,7 +102,7 @@ def actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if values["autostart"] == "true":
         found += autostart(node)
     if values["bag"]:
-        found += play_bag(values, node)
+        found.append(when_first_active(node, play_bag(values)))
     if values["rviz"] == "true":
         found.append(rviz(values, config))
     if values["foxglove"] == "true":
@@ -213,29 +213,19 @@ def reliable(values: dict[str, str]) -> dict[str, str]:
     return {f"qos_overrides.{name}.subscription.reliability": "reliable" for name in large(values)}
 
 
-def play_bag(values: dict[str, str], node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """``ros2 bag play`` with /clock, when the node takes images: large messages reliably, however
-    they were recorded, and not before the node can have discovered the player."""
+def play_bag(values: dict[str, str]) -> ExecuteProcess:
+    """``ros2 bag play`` with /clock: large messages reliably, however they were recorded, and not
+    before the node can have discovered the player."""
     profile = {"reliability": "reliable", "history": "keep_last", "depth": 10}
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="video_depth_play_", suffix=".yaml", delete=False
-    ) as file:
-        json.dump(dict.fromkeys(large(values), profile), file)
-    play = ExecuteProcess(
+    profiles = Path(launch_config.log_dir) / "video_depth_play.yaml"
+    profiles.write_text(json.dumps(dict.fromkeys(large(values), profile)))
+    return ExecuteProcess(
         cmd=[
             *("ros2", "bag", "play", values["bag"], "--clock", "--rate", values["bag_rate"]),
-            *("--delay", DISCOVERY, "--qos-profile-overrides-path", file.name),
+            *("--delay", DISCOVERY, "--qos-profile-overrides-path", str(profiles)),
         ],
         output="screen",
     )
-
-    def clean_up(event: object, context: LaunchContext) -> None:
-        Path(file.name).unlink(missing_ok=True)
-
-    return [
-        when_first_active(node, play),
-        RegisterEventHandler(OnShutdown(on_shutdown=clean_up)),
-    ]
 
 
 def rviz(values: dict[str, str], config: Path) -> Node:

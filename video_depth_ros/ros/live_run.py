@@ -179,7 +179,7 @@ def _wait_matched(
 ) -> None:
     """Until the node hears the images and its outputs are heard: discovery takes a moment."""
     node.wait_until(
-        lambda: player.listeners() > 0 and recorder.publishers("/depth/disparity") > 0,
+        lambda: player.listeners() > 0 and all(map(recorder.publishers, OUTPUTS)),
         timeout,
         "been discovered",
     )

@@ -385,6 +385,7 @@ def main(args: list[str] | None = None) -> int:
     status = 0
     stopped = True
     try:
+        signal.signal(signal.SIGINT, _interrupt_once)  # rclpy hands on to what it finds
         rclpy.init(args=args)
         node = DepthNode()
         handler = RosHandler(node.get_logger())
@@ -410,6 +411,11 @@ def main(args: list[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _interrupt_once(number: int, frame: Any) -> None:
+    _ignore_interrupts()
+    raise KeyboardInterrupt
 
 
 def _ignore_interrupts() -> None:

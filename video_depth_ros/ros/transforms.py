@@ -18,7 +18,7 @@ from video_depth_ros.errors import InputError
 from video_depth_ros.poses import transform
 
 _LOG = logging.getLogger(__name__)
-PATIENCE = 2.0  # s; discovery of a latched /tf_static takes about one
+PATIENCE = 5.0  # s; discovery of a latched /tf_static takes one, on a busy machine three
 
 
 class TfSource:
