@@ -127,6 +127,12 @@ def test_an_interrupted_folder_without_metadata_is_read(tmp_path):
     (tmp_path / "bag" / "metadata.yaml").unlink()
     with Recording(tmp_path / "bag") as recording:
         assert recording.message_count == 18
+    write_robot(tmp_path / "bag" / "other.db3", frames=1)
+    with (
+        pytest.raises(RecordingError, match=r"bag\.mcap, other\.db3 and no metadata"),
+        Recording(tmp_path / "bag"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

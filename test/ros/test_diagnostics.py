@@ -8,6 +8,8 @@ import dataclasses
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from video_depth_ros.metric.reasons import Verdict
+from video_depth_ros.metric.report import SourceRecord
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.pipeline import DepthPipeline
 from video_depth_ros.regressors import registry
@@ -78,3 +80,33 @@ def test_starts_of_the_stream_are_counted_over_the_last_half_minute() -> None:
     assert restarts.lately(5, 40.0) == 1
     assert restarts.lately(5, 80.0) == 0
     assert restarts.lately(1, 81.0) == 1  # configured again: the count begins anew
+
+
+@pytest.mark.parametrize(
+    ("source", "ahead", "counts", "blamed"),
+    [
+        ("lidar", 0.3, {}, True),
+        ("lidar", 0.3, {"decimated": 4}, False),
+        ("lidar", -0.8, {"overload": 4}, False),
+        ("lidar", 37.0, {"overload": 4}, True),
+        ("odometry", -1.5, {"overload": 4}, True),
+        ("imu", 0.9, {"decimated": 4}, True),
+    ],
+)
+def test_clocks_are_not_blamed_for_images_that_were_left_out(
+    source: str, ahead: float, counts: dict[str, int], blamed: bool
+) -> None:
+    regressor = registry.load(DepthNodeConfig().regressor)
+    pipeline = DepthPipeline(DepthNodeConfig(), regressor)
+    report = pipeline.report(0)
+    told = SourceRecord(received=9, last=Verdict.TIME_OFFSET, ahead=ahead)
+    scale = dataclasses.replace(report.scale, sources={source: told})
+    report = dataclasses.replace(report, scale=scale)
+    now = dataclasses.replace(healthy(), worker=WorkerStatus(report), counts=counts)
+    diagnostics = Diagnostics("depth_node")
+    status = {s.name: s for s in diagnostics.message(now).status}["depth_node: scale"]
+    assert ("clocks" in status.message) is blamed
+    assert {v.key: v.value for v in status.values}[f"{source}.ahead"] == f"{ahead:.3f}"
+    # nothing more is left out: what stays is told
+    again = {s.name: s for s in diagnostics.message(now).status}["depth_node: scale"]
+    assert "clocks" in again.message

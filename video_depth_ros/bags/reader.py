@@ -242,10 +242,16 @@ def _files(path: Path) -> list[Path]:
         return _complete([path])
     if (path / "metadata.yaml").exists():
         return _complete(_listed(path)) or [path]
-    for suffix in _SUFFIXES:  # a recording that was interrupted has no metadata yet
-        found = sorted(path.glob(f"*{suffix}"))
-        if found:
-            return _complete(found)
+    # a recording that was interrupted has no metadata yet
+    found = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    if len({file.suffix for file in found}) > 1:
+        names = ", ".join(file.name for file in found)
+        raise RecordingError(
+            f"{path} holds {names} and no metadata.yaml that says which are one recording; give "
+            "one of the files"
+        )
+    if found:
+        return _complete(found)
     raise RecordingError(
         f"{path} holds neither metadata.yaml nor .mcap, .db3 or .bag files; other layouts become "
         "a bag with `video_depth import`"

@@ -67,6 +67,7 @@ class Observation:
 
 
 _STREAMED = ("odometry", "imu")  # judged by their newest stamp
+_HOLE = 1.0  # s; as long may be what is left out between two images that are used
 _LONG, _STUCK = 5.0, 60.0  # s, of one run of the network: WARN, ERROR
 _RESTARTS, _RESTARTS_WITHIN = 3, 30.0  # so many starts of the stream in so many seconds: a fault
 
@@ -131,7 +132,7 @@ class Diagnostics:
         statuses = [
             self._input(now, grown, elapsed),
             self._inference(now),
-            self._scale(now),
+            self._scale(now, grown),
             self._output(now, grown, elapsed),
         ]
         if now.state != "active":
@@ -230,7 +231,7 @@ class Diagnostics:
             values["latency_ms_max"] = f"{max(worker.latencies_ms):.1f}"
         return self._status("inference", now, level, text, values)
 
-    def _scale(self, now: Observation) -> DiagnosticStatus:
+    def _scale(self, now: Observation, grown: Mapping[str, int]) -> DiagnosticStatus:
         if now.worker is None:
             return self._status("scale", now, OK, now.state, {})
         scale = now.worker.report.scale
@@ -270,7 +271,10 @@ class Diagnostics:
                 values[f"{name}.point_times"] = source.point_times.value
             if source.last is Verdict.TIME_OFFSET:
                 values[f"{name}.ahead"] = f"{source.ahead:.3f}"
-                if level != ERROR:
+                # a scan whose own image was left out lies far from those that were used
+                left_out = grown.get("decimated", 0) + grown.get("overload", 0) > 0
+                told_by_it = left_out and name not in _STREAMED and abs(source.ahead) < _HOLE
+                if level != ERROR and not told_by_it:
                     level, text = WARN, _apart(name, source.ahead)
             elif name in now.leads:
                 values[f"{name}.ahead"] = f"{now.leads[name]:.3f}"
