@@ -22,7 +22,7 @@ from video_depth_ros.errors import ConfigError, RecordingError, RegressorError
 from video_depth_ros.evaluation.metric_study import Drive, run_drive
 from video_depth_ros.evaluation.metric_study_drives import motion_drive, simulated_drive
 from video_depth_ros.evaluation.metric_study_regressors import RememberedRegressor, laboratory
-from video_depth_ros.evaluation.metric_study_results import DriveResult, best_affine
+from video_depth_ros.evaluation.metric_study_results import DriveResult, best_affine, judge
 from video_depth_ros.evaluation.metric_study_run import MetricStudy
 from video_depth_ros.evaluation.metric_study_sigma import (
     LEVELS,
@@ -32,7 +32,7 @@ from video_depth_ros.evaluation.metric_study_sigma import (
     plot,
 )
 from video_depth_ros.evaluation.metric_study_tables import Table, summary
-from video_depth_ros.frames import DisparityGroup
+from video_depth_ros.frames import DepthEstimate, DisparityGroup, MetricScale, ScaleState
 from video_depth_ros.simulation.recording import SimulationConfig
 
 SHARED = Path(os.environ.get("VIDEO_DEPTH_SHARED", Path(__file__).parents[2] / "../shared"))
@@ -65,6 +65,39 @@ def test_the_best_map_is_the_true_one_despite_outliers(
     found_a, found_b = best_affine(d, q)
     error = np.abs(np.log(np.maximum(found_a * d + found_b, 1e-3) / q))[~wrong]
     assert np.median(error) < 0.02
+
+
+def test_a_frame_is_false_beyond_a_tenth_and_beyond_what_is_stated() -> None:
+    result = DriveResult("room 1", "lidar", False)
+    result.errors += [0.05, -0.05, 0.2, 0.2, -0.2, 0.09]
+    result.stated += [0.001, 0.2, 0.1, 0.05, 0.05, 0.001]
+    assert result.false_frames == 2
+
+
+def test_an_estimate_is_judged_by_the_best_map_of_its_own_disparity() -> None:
+    rng = np.random.default_rng(2)
+    truth = 1.0 / rng.uniform(0.1, 0.8, (12, 16))
+    truth[0, 0], truth[0, 1] = np.nan, 200.0  # unknown, and beyond what counts
+    d = (1.0 / np.nan_to_num(truth, nan=5.0) - 0.05) / 0.5
+    covariance = np.array([[4e-4, -1e-4], [-1e-4, 1e-4]])
+    a, b = 0.6, 0.06  # inverse depth a fifth too large
+    depth = torch.from_numpy(1.0 / (a * d + b)).float()
+    estimate = DepthEstimate(
+        stamp_ns=0, index=0, rgb=torch.zeros(12, 16, 3, dtype=torch.uint8),
+        disparity=torch.from_numpy(d).float(), depth=depth, sigma=0.1 * depth,
+        scale=MetricScale(ScaleState.METRIC, a, b, covariance, 0), sequence=0, camera=None,
+    )  # fmt: skip
+    result = DriveResult("room 1", "lidar", False)
+    judge(estimate, truth, result)
+    assert result.errors == pytest.approx([1.0 / 1.2 - 1.0], rel=1e-3)
+    known = np.isfinite(truth) & (truth < 100.0)
+    middle = float(np.median(d[known]))
+    at = np.array([middle, 1.0])
+    stated = np.sqrt(at @ covariance @ at) / (a * middle + b)
+    assert result.stated == pytest.approx([stated], rel=1e-3)
+    assert result.abs_rel == pytest.approx([1.0 - 1.0 / 1.2], rel=1e-3)
+    assert result.delta1 == [1.0] and result.coverage == [1.0]
+    assert result.bound == pytest.approx([0.0], abs=1e-3)
 
 
 def test_the_best_map_is_that_of_the_least_log_error() -> None:

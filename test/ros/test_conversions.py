@@ -83,7 +83,9 @@ def test_decoding_agrees_with_cv_bridge(encoding: str) -> None:
 
 def test_camera_info_carries_the_model() -> None:
     lens = Camera(8, 6, 7.0, 7.5, 3.5, 2.5, "plumb_bob", (0.1, -0.02, 0.001, 0.002, 0.003))
-    for camera in (CAMERA, lens):
+    fisheye = Camera(8, 6, 5.0, 5.5, 3.5, 2.5, "equidistant", (-0.01, 0.02, -0.01, 0.002))
+    assert conversions.camera_info_message(HEADER, CAMERA).distortion_model == "plumb_bob"
+    for camera in (CAMERA, lens, fisheye):
         message = conversions.camera_info_message(HEADER, camera)
         received = deserialize_message(serialize_message(message), CameraInfo)
         assert camera_of(received) == camera

@@ -68,6 +68,15 @@ def test_lidar_sees_the_depth_image(drive):
     assert np.mean(np.abs(ratio - 1) < 0.02) > 0.9
 
 
+def test_the_sensors_sit_apart_as_on_a_robot(drive):
+    rig = drive.rig
+    places = [T[:3, 3] for T in (rig.T_base_camera_link, rig.T_base_lidar, rig.T_base_imu)]
+    for k, place in enumerate(places):
+        assert all(np.linalg.norm(place - other) > 0.02 for other in places[k + 1 :])
+    assert rig.T_base_lidar[2, 3] > 0.0 and rig.T_base_camera_link[2, 3] > 0.0
+    assert np.linalg.norm(rig.T_link_imu[:3, 3]) > 0.02  # a lever arm for the IMU
+
+
 def test_lidar_range_noise_and_dropouts_are_as_specified(drive):
     clean = lidar.Lidar(noise=0.0, dropout=0.0)
     noisy = lidar.Lidar(noise=0.05, dropout=0.3)

@@ -22,6 +22,7 @@ from video_depth_ros.bags import contents
 from video_depth_ros.bags.contents import cloud_of as cloud_of
 from video_depth_ros.bags.contents import depth_of as depth_of
 from video_depth_ros.bags.contents import points_of as points_of
+from video_depth_ros.bags.depth_messages import millimetres
 from video_depth_ros.bags.messages import stamp_of as stamp_of
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError
@@ -87,15 +88,9 @@ def image_message(header: Header, pixels: np.ndarray, encoding: str) -> Image:
 
 
 def depth_message(header: Header, depth: np.ndarray, encoding: str) -> Image:
-    """Depth float32 [H, W] in metres as 32FC1, or as 16UC1 millimetres (REP-118).
-
-    In 16UC1 everything unknown and everything beyond 65.535 m is 0.
-    """
-    if encoding == "32FC1":
-        return image_message(header, depth, encoding)
-    millimetres = np.rint(np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
-    millimetres[(millimetres < 0) | (millimetres > 65535)] = 0
-    return image_message(header, millimetres.astype(np.uint16), encoding)
+    """Depth float32 [H, W] in metres as 32FC1, or as 16UC1 millimetres (REP-118)."""
+    values = millimetres(depth) if encoding == "16UC1" else depth
+    return image_message(header, values, encoding)
 
 
 def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
