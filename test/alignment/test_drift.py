@@ -32,6 +32,7 @@ from video_depth_ros.alignment.keyframe_graph import (
     inverse,
     solve_keyframes,
 )
+from video_depth_ros.alignment.keyframes import DriftReport
 from video_depth_ros.errors import ConfigError, InputError, RegressorError
 from video_depth_ros.evaluation.laboratory import (
     LaboratoryFaults,
@@ -131,15 +132,24 @@ def test_keyframes_hold_what_the_chain_loses():
     assert anchor._keyframes[0].number == 4  # the first is kept
 
 
-def test_keyframes_are_forgotten_with_their_segment():
+def after_three_groups() -> tuple[
+    LaboratorySession, RunningEstimate, KeyframeAnchor, DriftReport | None
+]:
+    """A keyframe in every group, and the last report."""
     regressor = laboratory(LaboratoryFaults(outliers=0.0))
     config = AlignmentConfig(keyframes=KeyframeConfig(every=1))
     session, estimate = regressor.open(*SIZE), RunningEstimate(config)
     anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
+    report = None
     for index, images in ((0, 1), (1, 4), (5, 4)):
         rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(images)])
         estimate.align(session.push(rgb, 8))
         report = anchor.push(rgb[-1], index + images - 1)
+    return session, estimate, anchor, report
+
+
+def test_keyframes_are_forgotten_with_their_segment():
+    session, estimate, anchor, report = after_three_groups()
     assert report is not None and report.keyframes == 2 and report.fitted == 2
     session.reset()
     estimate.reset()
@@ -173,14 +183,7 @@ def test_a_correction_is_applied_in_small_steps_to_the_last_bit():
 
 
 def test_keyframes_forgotten_by_hand_leave_no_correction():
-    regressor = laboratory(LaboratoryFaults(outliers=0.0))
-    config = AlignmentConfig(keyframes=KeyframeConfig(every=1))
-    session, estimate = regressor.open(*SIZE), RunningEstimate(config)
-    anchor = KeyframeAnchor(config, regressor.spec, regressor.open(*SIZE), estimate)
-    for index, images in ((0, 1), (1, 4), (5, 4)):
-        rgb = torch.stack([write_index(torch.zeros(3, *SIZE), index + k) for k in range(images)])
-        estimate.align(session.push(rgb, 8))
-        anchor.push(rgb[-1], index + images - 1)
+    _, _, anchor, _ = after_three_groups()
     assert anchor._keyframes
     anchor.reset()
     assert not anchor._keyframes and anchor._pending == anchor._applied == (1.0, 0.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import math
 import time
 from functools import cache
 from typing import Any
@@ -44,7 +43,8 @@ class TfSource:
         self._subscriptions = [
             node.create_subscription(self._kind, "/tf_static", self._take_static, static)
         ]
-        self._open_since = math.inf  # time.monotonic() of the first question left open
+        # frames whose question is open -> time.monotonic() since when
+        self._open: dict[tuple[str, str], float] = {}
         # subscriptions are made where the node's callbacks run; questions come from a worker
         self._wanted = node.create_guard_condition(self._hear_moving)
 
@@ -57,21 +57,22 @@ class TfSource:
             except self._tf2_ros.ExtrapolationException:
                 found = self._buffer.lookup_transform(target, source, Time())
         except self._tf2_ros.TransformException as error:
-            self._left_open()
+            self._left_open(target, source)
             raise InputError(
                 "transform",
                 f"no transform from {source!r} to {target!r}: {type(error).__name__}: {error}",
             ) from error
+        self._open.pop((target, source), None)
         return transform_matrix(found.transform)
 
     def clear(self) -> None:
         """Forget what moved: time has moved back. What is static stays."""
         self._buffer.clear()
 
-    def _left_open(self) -> None:
+    def _left_open(self, target: str, source: str) -> None:
         now = time.monotonic()
-        self._open_since = min(self._open_since, now)
-        if len(self._subscriptions) == 1 and now - self._open_since >= PATIENCE:
+        since = self._open.setdefault((target, source), now)
+        if len(self._subscriptions) == 1 and now - since >= PATIENCE:
             self._wanted.trigger()
 
     def _hear_moving(self) -> None:
