@@ -305,6 +305,16 @@ class ScaleConfig:
     lost_after: float = parameter(
         30.0, "Without a measurement for this long the scale is given up.", unit="s", low=0.1
     )
+    standby: float = parameter(
+        20.0,
+        "While a LiDAR or a depth sensor gives the scale, odometry and IMU follow no features "
+        "for this long between two measurements of theirs, which check it; they take over when "
+        "it falls silent. 0: they never rest.",
+        unit="s",
+        low=0.0,
+        high=86_400.0,
+        live=True,
+    )
     slew: float = parameter(
         0.05,
         "Largest relative change of published depth per second, over the nearer half of the view, "

@@ -33,6 +33,7 @@ class SourceRecord:
             is most; above 1 is suspicious.
         point_times: how the newest scan's own times were used; None where there are no points.
         used_ns: stamp of the newest measurement used for the present affine frame, None before.
+        resting: whether it is spared at present, as another source gives the scale.
     """
 
     received: int = 0
@@ -47,6 +48,7 @@ class SourceRecord:
     misalignment: float = math.nan
     point_times: PointTimes | None = None
     used_ns: int | None = None
+    resting: bool = False
 
     def count(self, verdict: Verdict) -> None:
         """Account for the outcome of one measurement."""

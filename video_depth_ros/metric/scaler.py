@@ -24,6 +24,7 @@ from video_depth_ros.metric.publication import Publication
 from video_depth_ros.metric.ranging import Ranging, rigid
 from video_depth_ros.metric.reasons import PointTimes, Verdict
 from video_depth_ros.metric.report import ScaleReport
+from video_depth_ros.metric.standby import Standby
 from video_depth_ros.metric.waiting import LONGEST, Measurement, WaitingRoom
 
 _BEHIND = 1.0  # s that poses or inertial samples may be behind a frame; a slow odometer is
@@ -43,6 +44,7 @@ class MetricScaler:
         self._fusion = Fusion(config)
         self._waiting = WaitingRoom(self._fusion.apart)
         self._publication = Publication(config)
+        self._standby = Standby(config)
         self._output = DepthOutput(config)
         self._odometry = OdometrySource(config.odometry)
         self._inertial = InertialSource(config.imu)
@@ -60,6 +62,7 @@ class MetricScaler:
     def config(self, config: ScaleConfig) -> None:
         self._config = config
         self._fusion.config = self._publication.config = self._output.config = config
+        self._standby.config = config
         self._ranging.config = config.lidar
 
     def add_points(
@@ -249,6 +252,7 @@ class MetricScaler:
         self._waiting.forget_views()
         self._fusion.restart()
         self._publication.restart()
+        self._standby.restart()
         self._output.restart()
         self._odometry.clear()
         self._inertial.clear()
@@ -266,14 +270,15 @@ class MetricScaler:
                 self._fusion.count(measurement.source, anchors)
                 continue
             verdict = self._fusion.fuse(measurement.source, nearest, anchors)
+            self._standby.told(measurement.source, verdict, nearest.stamp_ns)
             jumped |= verdict is Verdict.REINITIALISED
         return jumped
 
     def _use_motion(self, view: View, rgb: Tensor) -> bool:
         """Features with odometry and with the IMU; whether the scale may jump."""
         camera = view.camera
-        odometry = self._in_time("odometry", self._odometry.poses.newest_ns, view.stamp_ns)
-        inertial = self._in_time("imu", self._inertial.samples.newest_ns, view.stamp_ns)
+        odometry = self._at_work("odometry", self._odometry.poses.newest_ns, view.stamp_ns)
+        inertial = self._at_work("imu", self._inertial.samples.newest_ns, view.stamp_ns)
         if not odometry:
             self._odometry.clear()
         if not inertial:
@@ -281,23 +286,41 @@ class MetricScaler:
         if camera is None or not (odometry or inertial):
             return False
         image = cv2.cvtColor(rgb.cpu().numpy(), cv2.COLOR_RGB2GRAY)
-        verdict = None
+        told: dict[str, Verdict | None] = {}
         if odometry:
-            anchors = self._odometry.anchors(image, view, camera)
-            if isinstance(anchors, Verdict):
-                if self._odometry.contradicted:
-                    self._fusion.distrust("odometry", view.stamp_ns)
-                self._fusion.count("odometry", anchors)
-            elif anchors is not None:
-                verdict = self._fusion.fuse("odometry", view, anchors)
-        jumped = verdict is Verdict.REINITIALISED
+            told["odometry"] = self._use_odometry(image, view, camera)
         if inertial:
-            fit = self._inertial.measure(image, view, camera)
-            if isinstance(fit, Verdict):
-                self._fusion.count("imu", fit)
-            elif fit is not None:
-                jumped |= self._fusion.take("imu", view, fit) is Verdict.REINITIALISED
-        return jumped
+            told["imu"] = self._use_imu(image, view, camera)
+        for source, verdict in told.items():
+            if verdict is not None:
+                self._standby.told(source, verdict, view.stamp_ns)
+        return Verdict.REINITIALISED in told.values()
+
+    def _use_odometry(self, image: np.ndarray, view: View, camera: Camera) -> Verdict | None:
+        """What became of a frame's features; None while they are followed on."""
+        anchors = self._odometry.anchors(image, view, camera)
+        if not isinstance(anchors, Verdict):
+            return None if anchors is None else self._fusion.fuse("odometry", view, anchors)
+        if self._odometry.contradicted:
+            self._fusion.distrust("odometry", view.stamp_ns)
+        self._fusion.count("odometry", anchors)
+        return anchors
+
+    def _use_imu(self, image: np.ndarray, view: View, camera: Camera) -> Verdict | None:
+        """The same with the IMU."""
+        fit = self._inertial.measure(image, view, camera)
+        if not isinstance(fit, Verdict):
+            return None if fit is None else self._fusion.take("imu", view, fit)
+        self._fusion.count("imu", fit)
+        return fit
+
+    def _at_work(self, source: str, newest_ns: int | None, stamp_ns: int) -> bool:
+        """Whether features are followed for a source: it is in time, and does not rest."""
+        in_time = self._in_time(source, newest_ns, stamp_ns)
+        rests = in_time and self._standby.rests(source, self._publication.state, stamp_ns)
+        if source in self._fusion.sources:
+            self._fusion.account(source).resting = rests
+        return in_time and not rests
 
     def _in_time(self, source: str, newest_ns: int | None, stamp_ns: int) -> bool:
         """Whether a source is used and its newest stamp may be of the frames' clock.

@@ -267,6 +267,8 @@ class Diagnostics:
                 f"{name}.inliers": f"{source.inlier_share:.3f}",
                 f"{name}.residual": f"{source.residual:.4f}",
             }
+            if source.resting:
+                values[f"{name}.resting"] = True
             if source.point_times is not None:
                 values[f"{name}.point_times"] = source.point_times.value
             if source.last is Verdict.TIME_OFFSET:

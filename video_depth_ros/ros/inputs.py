@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from nav_msgs.msg import Odometry
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -16,6 +18,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from video_depth_ros.errors import ConfigError
+from video_depth_ros.ros.batches import Sleeper, take_all
 from video_depth_ros.ros.conversions import stamp_of
 from video_depth_ros.ros.handover import Counters, Handover
 from video_depth_ros.ros.stamp_lead import StampLeads
@@ -41,7 +44,10 @@ _NEEDED_BY = {"points": "lidar", "sparse_depth": "sparse_depth", "imu": "imu"}
 # policies that qos_overrides can set; drivers that send camera_info once latch it
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
 _OVERRIDABLE_OF_CAMERA_INFO = (*_OVERRIDABLE, QoSPolicyKind.DURABILITY)
-_STREAMS = {"odom": "odometry", "imu": "imu"}  # sources whose clock is watched, see StampLeads
+# Sources that send up to hundreds of messages a second: these are taken in batches, and their
+# clock is watched, see StampLeads.
+_STREAMS = {"odom": "odometry", "imu": "imu"}
+_BATCH = 0.05  # s; what precedes an image is taken when that comes
 _COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
@@ -160,23 +166,34 @@ class Inputs:
         self.last_image: float | None = None  # time.monotonic() of the newest image
         self.camera_info_seen = False
         self.leads = StampLeads()
-        self._subscriptions = [
-            self._subscribe(kind, self.topics[name], depth, self._receiver(name))
+        self._subscriptions = {
+            name: self._subscribe_measurement(name, kind, depth)
             for name, (kind, depth) in _MEASUREMENTS.items()
             if name not in _NEEDED_BY or _NEEDED_BY[name] in sources
-        ]
+        }
+        # wakes the executor for the batches, also while simulated time stands still
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(_BATCH, lambda: None, clock=steady)
         self.image_topic = ""
         self._image: Subscription | None = None
         self._use("image/compressed" if transport == "compressed" else "image")
 
     def destroy(self) -> None:
         """End all subscriptions."""
-        for subscription in self._subscriptions:
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         if self._image is not None:
             self._node.destroy_subscription(self._image)
             self._image = None
+
+    def catch_up(self) -> None:
+        """Hand over what has come of odometry and IMU and waits for its batch."""
+        for name in _STREAMS:
+            if name in self._subscriptions:
+                for message in take_all(self._subscriptions[name]):
+                    self._receive(name, message)
 
     def publishers(self) -> int:
         """How many publish on the image topic in use."""
@@ -200,7 +217,29 @@ class Inputs:
         self._image = self._subscribe(kind, self.image_topic, 5, self._on_image)
         self._node.get_logger().info(f"images are taken from {self.image_topic}")
 
-    def _subscribe(self, kind: Any, topic: str, depth: int, callback: Any) -> Subscription:
+    def _subscribe_measurement(self, name: str, kind: Any, depth: int) -> Subscription:
+        if name == "camera_info":
+            return self._subscribe(kind, self.topics[name], depth, self._on_camera_info)
+        group = None
+        if name in _STREAMS:
+            group = Sleeper(self._node.default_callback_group, _BATCH)
+
+        def receive(message: Any) -> None:
+            self._receive(name, message)
+            if group is not None:
+                self.catch_up()
+                group.sleep()
+
+        return self._subscribe(kind, self.topics[name], depth, receive, group)
+
+    def _subscribe(
+        self,
+        kind: Any,
+        topic: str,
+        depth: int,
+        callback: Any,
+        group: CallbackGroup | None = None,
+    ) -> Subscription:
         def incompatible(event: Any) -> None:
             self._node.get_logger().warning(
                 f"a publisher on {topic} offers an incompatible QoS ({event.last_policy_kind}); "
@@ -213,29 +252,24 @@ class Inputs:
             topic,
             callback,
             QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT),
+            callback_group=group,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
             qos_overriding_options=QoSOverridingOptions(policies),
         )
 
     def _on_image(self, message: Any) -> None:
+        self.catch_up()  # measurements go before the image that they precede
         self.last_image = time.monotonic()
         self._counters.add("images")
         stamp_ns = stamp_of(message)
         self.leads.image(stamp_ns, self.last_image)
         self._handover.offer_frame(message, stamp_ns)
 
-    def _receiver(self, name: str) -> Any:
-        if name == "camera_info":
-            return self._on_camera_info
-        source = _STREAMS.get(name)
-
-        def receive(message: Any) -> None:
-            self._counters.add(name)
-            if source is not None:
-                self.leads.measurement(source, stamp_of(message), time.monotonic())
-            self._handover.offer(name, message)
-
-        return receive
+    def _receive(self, name: str, message: Any) -> None:
+        self._counters.add(name)
+        if name in _STREAMS:
+            self.leads.measurement(_STREAMS[name], stamp_of(message), time.monotonic())
+        self._handover.offer(name, message)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self.camera_info_seen = True

@@ -308,6 +308,8 @@ class DepthNode(LifecycleNode):
             )
         if self._tf is not None:
             self._tf.clear()
+        if self._inputs is not None:
+            self._inputs.catch_up()  # what has not been handed over yet is of the time before
         if self._worker is not None:
             self._worker.reset(f"clock moved back {-delta * 1e-9:.1f} s")
 

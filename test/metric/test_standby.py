@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Odometry and IMU beside a sensor that gives depth: who works when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from video_depth_ros.camera import Camera
+from video_depth_ros.frames import ScaleState
+from video_depth_ros.metric import MetricScaler, ScaleConfig, ScaleReport, Verdict
+from video_depth_ros.metric.standby import Standby
+from video_depth_ros.settings import replace_flat
+from video_depth_ros.simulation.recording import Simulation, SimulationConfig
+
+METRIC = ScaleState.METRIC
+RATE = 6.0
+
+
+def ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def standby(seconds: float = 20.0, stale_after: float = 2.0) -> Standby:
+    return Standby(replace_flat(ScaleConfig(), {"standby": seconds, "stale_after": stale_after}))
+
+
+def test_motion_rests_once_a_scan_has_made_the_scale_metric() -> None:
+    turns = standby()
+    assert not turns.rests("odometry", METRIC, ns(1.0))  # metric by whatever, but no scan
+    turns.told("lidar", Verdict.ACCEPTED, ns(1.0))
+    assert not turns.rests("odometry", ScaleState.UNSCALED, ns(1.1))
+    assert turns.rests("odometry", METRIC, ns(1.2)) and turns.rests("imu", METRIC, ns(1.2))
+
+
+@pytest.mark.parametrize("verdict", set(Verdict) - {Verdict.ACCEPTED})
+def test_only_an_accepted_scan_lets_the_others_rest(verdict: Verdict) -> None:
+    turns = standby()
+    turns.told("lidar", verdict, ns(1.0))
+    turns.told("range", Verdict.ACCEPTED, ns(1.0))  # a level, no scale
+    assert not turns.rests("imu", METRIC, ns(1.1))
+
+
+def test_a_turn_comes_after_the_rest_and_ends_with_what_it_says() -> None:
+    turns = standby(5.0)
+    work = []
+    for k in range(0, 160):
+        turns.told("sparse_depth", Verdict.ACCEPTED, ns(0.1 * k))
+        if not turns.rests("odometry", METRIC, ns(0.1 * k)):
+            work.append(k)
+            if k in (52, 105):  # it takes a while
+                turns.told("odometry", Verdict.SHORT_BASELINE, ns(0.1 * k))
+    assert work == [50, 51, 52, 102, 103, 104, 105, 155, 156, 157, 158, 159]
+
+
+def test_one_that_contradicts_goes_on() -> None:
+    turns = standby(5.0)
+    turns.told("lidar", Verdict.ACCEPTED, 0)
+    assert turns.rests("imu", METRIC, 0)
+    for k in (50, 51, 52):
+        turns.told("lidar", Verdict.ACCEPTED, ns(0.1 * k))
+        assert not turns.rests("imu", METRIC, ns(0.1 * k))
+        turns.told("imu", Verdict.GATED, ns(0.1 * k))
+    turns.told("imu", Verdict.REINITIALISED, ns(5.2))
+    assert turns.rests("imu", METRIC, ns(5.3))
+
+
+def test_all_work_while_no_scan_comes_or_the_affine_frame_is_new() -> None:
+    turns = standby(stale_after=2.0)
+    turns.told("lidar", Verdict.ACCEPTED, 0)
+    assert [turns.rests("odometry", METRIC, ns(t)) for t in (0.5, 1.0, 1.1)] == [True, True, False]
+    turns.told("lidar", Verdict.ACCEPTED, ns(1.2))
+    assert turns.rests("odometry", METRIC, ns(1.3))
+    turns.restart()
+    assert not turns.rests("odometry", METRIC, ns(1.4))
+
+
+def test_without_a_rest_everybody_always_works() -> None:
+    turns = standby(0.0)
+    turns.told("lidar", Verdict.ACCEPTED, 0)
+    assert not any(turns.rests("imu", METRIC, ns(t)) for t in (0.0, 0.5, 1.0))
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A robot's drive along a corridor, with every eleventh pixel of depth as a sensor's."""
+
+    rgb: np.ndarray
+    disparity: np.ndarray
+    sparse: np.ndarray
+    poses: np.ndarray
+    times: np.ndarray
+    camera: Camera
+
+
+@pytest.fixture(scope="module")
+def drive() -> Drive:
+    """Four seconds."""
+    config = SimulationConfig(
+        world="corridor", seed=1, seconds=4.0, rate=RATE, width=240, height=180, clean=True
+    )
+    simulation = Simulation.of(config)
+    times = np.asarray(simulation.image_times())
+    poses = simulation.rig.camera_poses(simulation.path, times)
+    rgb, depth = [], []
+    for pose, t in zip(poses, times, strict=True):
+        linear, z = simulation.world.render_linear(simulation.camera, pose, float(t), 1)
+        rgb.append((255.0 * np.clip(linear, 0.0, 1.0) ** 0.45).astype(np.uint8))
+        depth.append(z)
+    z = np.array(depth)
+    sparse = np.full(z.shape, np.nan, np.float32)
+    sparse[:, ::11, ::11] = z[:, ::11, ::11]
+    disparity = (1.0 / z / 0.8 - 0.05).astype(np.float32)
+    return Drive(np.array(rgb), disparity, sparse, poses, times, simulation.camera)
+
+
+def run(drive: Drive, until: float, **values: object) -> tuple[list[ScaleState], ScaleReport]:
+    """States of all frames, and the report at the end; the sensor falls silent at ``until``."""
+    scaler = MetricScaler(replace_flat(ScaleConfig(), {"local.enabled": False, **values}))
+    states = []
+    for k, t in enumerate(drive.times):
+        if t < until:
+            scaler.add_sparse_depth(drive.sparse[k], ns(t), drive.camera)
+        scaler.add_odometry(drive.poses[k], ns(t), np.eye(4))
+        for step in range(20):
+            scaler.add_imu(
+                np.zeros(3), np.array([0.0, 0.0, 9.81]), ns(t + 0.008 * step), np.eye(4)
+            )
+        scale = scaler.update(
+            torch.from_numpy(drive.disparity[k]), torch.from_numpy(drive.rgb[k]), drive.camera,
+            ns(t), 0,
+        )  # fmt: skip
+        states.append(scale.state)
+    return states, scaler.report(ns(drive.times[-1]))
+
+
+def test_beside_a_depth_sensor_no_features_are_followed(drive: Drive) -> None:
+    states, report = run(drive, until=9.0)
+    assert set(states) == {METRIC}
+    for source in ("odometry", "imu"):
+        account = report.sources[source]
+        assert account.resting and account.received and not account.verdicts
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_odometry_checks_the_sensor_now_and_then(drive: Drive, seconds: float) -> None:
+    _, report = run(drive, until=9.0, standby=seconds)
+    account = report.sources["odometry"]
+    assert account.verdicts[Verdict.ACCEPTED] >= 1 and set(account.verdicts) <= {Verdict.ACCEPTED}
+    always, rarely = run(drive, until=9.0, standby=0.0)[1], report
+    used = (always.sources["odometry"].used, rarely.sources["odometry"].used)
+    assert used[0] > used[1] if seconds else used[0] == used[1]
+
+
+def test_odometry_takes_over_before_the_scale_is_stale(drive: Drive) -> None:
+    states, report = run(drive, until=1.0, stale_after=2.0)
+    assert set(states) == {METRIC}
+    assert report.sources["odometry"].used >= 1 and not report.sources["odometry"].resting
+    assert report.age < 2.0
+    silent, _ = run(drive, until=1.0, stale_after=2.0, sources=("sparse_depth",))
+    assert silent[-1] is ScaleState.STALE
