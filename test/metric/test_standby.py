@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,10 @@ def ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+def good_scan(turns: Standby, seconds: float, source: str = "lidar") -> None:
+    turns.told(source, Verdict.ACCEPTED, ns(seconds), misalignment=0.6)
+
+
 def standby(seconds: float = 20.0, stale_after: float = 2.0) -> Standby:
     return Standby(replace_flat(ScaleConfig(), {"standby": seconds, "stale_after": stale_after}))
 
@@ -31,7 +36,7 @@ def standby(seconds: float = 20.0, stale_after: float = 2.0) -> Standby:
 def test_motion_rests_once_a_scan_has_made_the_scale_metric() -> None:
     turns = standby()
     assert not turns.rests("odometry", METRIC, ns(1.0))  # metric by whatever, but no scan
-    turns.told("lidar", Verdict.ACCEPTED, ns(1.0))
+    good_scan(turns, 1.0)
     assert not turns.rests("odometry", ScaleState.UNSCALED, ns(1.1))
     assert turns.rests("odometry", METRIC, ns(1.2)) and turns.rests("imu", METRIC, ns(1.2))
 
@@ -39,16 +44,31 @@ def test_motion_rests_once_a_scan_has_made_the_scale_metric() -> None:
 @pytest.mark.parametrize("verdict", set(Verdict) - {Verdict.ACCEPTED})
 def test_only_an_accepted_scan_lets_the_others_rest(verdict: Verdict) -> None:
     turns = standby()
-    turns.told("lidar", verdict, ns(1.0))
+    turns.told("lidar", verdict, ns(1.0), misalignment=0.6)
     turns.told("range", Verdict.ACCEPTED, ns(1.0))  # a level, no scale
     assert not turns.rests("imu", METRIC, ns(1.1))
+
+
+def test_only_a_sensor_whose_mounting_is_seen_to_be_right_is_relied_on() -> None:
+    turns = standby(10.0)
+    for misalignment in (math.nan, 1.2):
+        turns.told("lidar", Verdict.ACCEPTED, ns(1.0), misalignment)
+        assert not turns.rests("imu", METRIC, ns(1.1))
+    good_scan(turns, 1.2)
+    assert turns.rests("imu", METRIC, ns(1.3))
+    turns.told("lidar", Verdict.MISALIGNED, ns(1.4), misalignment=1.5)
+    for seconds in (1.5, 5.0, 11.3):
+        good_scan(turns, seconds)
+        assert not turns.rests("imu", METRIC, ns(seconds))
+    good_scan(turns, 11.5)
+    assert turns.rests("odometry", METRIC, ns(11.6))
 
 
 def test_a_turn_comes_after_the_rest_and_ends_with_what_it_says() -> None:
     turns = standby(5.0)
     work = []
     for k in range(0, 160):
-        turns.told("sparse_depth", Verdict.ACCEPTED, ns(0.1 * k))
+        good_scan(turns, 0.1 * k, "sparse_depth")
         if not turns.rests("odometry", METRIC, ns(0.1 * k)):
             work.append(k)
             if k in (52, 105):  # it takes a while
@@ -58,10 +78,10 @@ def test_a_turn_comes_after_the_rest_and_ends_with_what_it_says() -> None:
 
 def test_one_that_contradicts_goes_on() -> None:
     turns = standby(5.0)
-    turns.told("lidar", Verdict.ACCEPTED, 0)
+    good_scan(turns, 0.0)
     assert turns.rests("imu", METRIC, 0)
     for k in (50, 51, 52):
-        turns.told("lidar", Verdict.ACCEPTED, ns(0.1 * k))
+        good_scan(turns, 0.1 * k)
         assert not turns.rests("imu", METRIC, ns(0.1 * k))
         turns.told("imu", Verdict.GATED, ns(0.1 * k))
     turns.told("imu", Verdict.REINITIALISED, ns(5.2))
@@ -70,9 +90,9 @@ def test_one_that_contradicts_goes_on() -> None:
 
 def test_all_work_while_no_scan_comes_or_the_affine_frame_is_new() -> None:
     turns = standby(stale_after=2.0)
-    turns.told("lidar", Verdict.ACCEPTED, 0)
+    good_scan(turns, 0.0)
     assert [turns.rests("odometry", METRIC, ns(t)) for t in (0.5, 1.0, 1.1)] == [True, True, False]
-    turns.told("lidar", Verdict.ACCEPTED, ns(1.2))
+    good_scan(turns, 1.2)
     assert turns.rests("odometry", METRIC, ns(1.3))
     turns.restart()
     assert not turns.rests("odometry", METRIC, ns(1.4))
@@ -80,7 +100,7 @@ def test_all_work_while_no_scan_comes_or_the_affine_frame_is_new() -> None:
 
 def test_without_a_rest_everybody_always_works() -> None:
     turns = standby(0.0)
-    turns.told("lidar", Verdict.ACCEPTED, 0)
+    good_scan(turns, 0.0)
     assert not any(turns.rests("imu", METRIC, ns(t)) for t in (0.0, 0.5, 1.0))
 
 

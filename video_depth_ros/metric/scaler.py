@@ -270,7 +270,8 @@ class MetricScaler:
                 self._fusion.count(measurement.source, anchors)
                 continue
             verdict = self._fusion.fuse(measurement.source, nearest, anchors)
-            self._standby.told(measurement.source, verdict, nearest.stamp_ns)
+            told = self._fusion.account(measurement.source).misalignment
+            self._standby.told(measurement.source, verdict, nearest.stamp_ns, told)
             jumped |= verdict is Verdict.REINITIALISED
         return jumped
 
