@@ -296,6 +296,8 @@ def test_compressed_depth() -> None:
     png = cv2.imencode(".png", np.array([[0, 1234]], np.uint16))[1].tobytes()
     decoded = decode_compressed_depth(header + png, "16UC1; compressedDepth png")
     np.testing.assert_allclose(decoded, [[np.nan, 1.234]], rtol=1e-6)
+    decoded = decode_compressed_depth(png, "16UC1; png compressed ")  # the plain transport
+    np.testing.assert_allclose(decoded, [[np.nan, 1.234]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -303,6 +305,9 @@ def test_compressed_depth() -> None:
     [
         (bytes(40), "16UC1; compressedDepth rvl", "encoding"),
         (bytes(12), "16UC1; compressedDepth png", "truncated"),
+        (b"", "16UC1; png compressed", "truncated"),
+        (bytes(40), "32FC1; png compressed", "encoding"),
+        (bytes(40), "16UC1; jpeg compressed", "encoding"),
         (bytes(40), "16UC1; compressedDepth png", "decode"),
     ],
 )

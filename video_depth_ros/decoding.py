@@ -147,26 +147,32 @@ def decode_depth(
 
 
 def decode_compressed_depth(data: Any, image_format: str) -> np.ndarray:
-    """A ``compressedDepth`` image (compressed_depth_image_transport) as float32 metres [H, W].
+    """A compressed depth image as float32 metres [H, W].
 
-    The PNG holds millimetres (16UC1) or quantised inverse depth q with Z = A / (q - B) (32FC1);
-    A and B stand in the 12-byte header before it.
+    By the transport ``compressedDepth`` (compressed_depth_image_transport) a PNG of millimetres
+    (16UC1) or of quantised inverse depth q with Z = A / (q - B) (32FC1); A and B stand in the
+    12-byte header before it. By the plain transport ``compressed`` a PNG of millimetres alone.
 
     Raises:
         InputError: ``encoding`` (RVL or another codec), ``truncated`` or ``decode``.
     """
     original, _, codec = (part.strip() for part in image_format.partition(";"))
-    if "rvl" in codec or original not in ("16UC1", "mono16", "32FC1"):
+    plain = "compressedDepth" not in codec
+    known = ("16UC1", "mono16") if plain else ("16UC1", "mono16", "32FC1")
+    if "rvl" in codec or original not in known or (plain and "png" not in codec):
         raise InputError(
             "encoding",
             f"compressed depth of format {image_format!r} is not supported; expected "
-            "'16UC1; compressedDepth png' or '32FC1; compressedDepth png'",
+            "'16UC1; compressedDepth png', '32FC1; compressedDepth png' or "
+            "'16UC1; png compressed'",
         )
     raw = memoryview(data).cast("B")
-    if len(raw) <= 12:
-        raise InputError("truncated", f"compressed depth: expected > 12 bytes, got {len(raw)}")
-    _, quant_a, quant_b = struct.unpack("<iff", raw[:12])
-    stored = _imdecode(raw[12:], f"depth image of format {image_format!r}")
+    header = 0 if plain else 12
+    if len(raw) <= header:
+        raise InputError(
+            "truncated", f"compressed depth: expected > {header} bytes, got {len(raw)}"
+        )
+    stored = _imdecode(raw[header:], f"depth image of format {image_format!r}")
     if stored.ndim != 2 or stored.dtype != np.uint16:
         raise InputError(
             "decode",
@@ -174,6 +180,7 @@ def decode_compressed_depth(data: Any, image_format: str) -> np.ndarray:
         )
     if original != "32FC1":
         return _unknown_where_invalid(stored.astype(np.float32) * np.float32(1e-3))
+    _, quant_a, quant_b = struct.unpack("<iff", raw[:header])
     with np.errstate(divide="ignore"):
         depth = (quant_a / (stored.astype(np.float64) - quant_b)).astype(np.float32)
     depth[stored == 0] = np.nan

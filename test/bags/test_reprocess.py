@@ -408,6 +408,15 @@ def test_the_command_tells_why_much_of_the_depth_is_not_metric(metric, capsys):
     assert printed.err.strip() == (line if metric == 5 else "")
 
 
+def test_the_command_names_what_was_left_out_and_a_missing_camera_info(capsys):
+    summary = ReprocessSummary(Parts("/image", None, None, None, None, None), 9, 9, 0)
+    summary.left_out["/thing"] = "its definition of mine/msg/Thing: it is empty"
+    report(summary, Path("out.mcap"))
+    printed = capsys.readouterr().err
+    assert "/thing is not in out.mcap: its definition of mine/msg/Thing: it is empty" in printed
+    assert "no camera_info belongs to /image by its name or frame_id" in printed
+
+
 def _no_images(folder: Path) -> str:
     with BagWriter(folder / "bag.mcap") as bag:
         bag.add_topic("/points", m.POINT_CLOUD)

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from video_depth_ros.bags.messages import vector_of
-from video_depth_ros.decoding import decode_compressed, decode_depth, decode_image
+from video_depth_ros.decoding import (
+    decode_compressed,
+    decode_compressed_depth,
+    decode_depth,
+    decode_image,
+)
 from video_depth_ros.errors import InputError
 from video_depth_ros.point_cloud import Cloud, read_cloud
 
@@ -28,11 +33,15 @@ def rgb_of(message: Any) -> np.ndarray:
 
 
 def depth_of(message: Any) -> np.ndarray:
-    """float32 [H, W] in metres, NaN unknown, of a depth image (16UC1 or 32FC1).
+    """float32 [H, W] in metres, NaN unknown, of a depth image: an Image of 16UC1 or 32FC1, or a
+    CompressedImage of either.
 
     Raises:
-        InputError: see :func:`~video_depth_ros.decoding.decode_depth`.
+        InputError: see :func:`~video_depth_ros.decoding.decode_depth` and
+            :func:`~video_depth_ros.decoding.decode_compressed_depth`.
     """
+    if hasattr(message, "format"):
+        return decode_compressed_depth(message.data, message.format)
     return decode_depth(*_layout(message))
 
 

@@ -36,7 +36,12 @@ _ENCODINGS = {
 }
 _FLOAT32 = 7  # sensor_msgs/PointField.FLOAT32
 _MODELS = {"none": "plumb_bob"}  # CameraInfo says "no distortion" by plumb_bob with zeros
-_MODEL_NAMES = {"fisheye": "equidistant", "radtan": "plumb_bob", "": "plumb_bob"}
+_MODEL_NAMES = {
+    "fisheye": "equidistant",
+    "radtan": "plumb_bob",
+    "Brown Conrady": "plumb_bob",  # librealsense
+    "": "plumb_bob",
+}
 
 
 @cache

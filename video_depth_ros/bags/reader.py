@@ -15,10 +15,9 @@ from types import TracebackType
 from typing import Any
 
 import yaml
-from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
 
+from video_depth_ros.bags.bag_files import BagFiles
 from video_depth_ros.bags.types import MessageTypes
 from video_depth_ros.errors import RecordingError, VideoDepthError
 
@@ -60,6 +59,12 @@ class Received:
 class Recording:
     """An open recording; use it as a context manager.
 
+    Attributes:
+        path: as given.
+        topics: by name.
+        left_out: topics of ROS 1 whose messages cannot be turned into ROS 2's, and why; they are
+            not among ``topics``.
+
     Raises:
         RecordingError: missing, unreadable or damaged, with the reason.
     """
@@ -67,12 +72,10 @@ class Recording:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.topics: dict[str, Topic] = {}
+        self.left_out: dict[str, str] = {}
         self._connections: dict[str, list[Connection]] = {}
         with self._named_failure():
-            self._reader = AnyReader(
-                _files(self.path), default_typestore=get_typestore(Stores.ROS2_HUMBLE)
-            )
-            self._reader.open()
+            self._reader = BagFiles(_files(self.path))
         self._open = True
         self._types = MessageTypes(self._reader)
         try:
@@ -107,12 +110,12 @@ class Recording:
     @property
     def start_ns(self) -> int:
         """When the first message was received; 0 for an empty recording."""
-        return int(self._reader.start_time) if self.message_count else 0
+        return self._reader.start_time if self.message_count else 0
 
     @property
     def end_ns(self) -> int:
         """When the last message was received; 0 for an empty recording."""
-        return int(self._reader.end_time) - 1 if self.message_count else 0
+        return self._reader.end_time - 1 if self.message_count else 0
 
     def of_kind(self, *kinds: str) -> list[str]:
         """Names of the topics of these types that hold any message, sorted."""
@@ -193,6 +196,11 @@ class Recording:
 
     def _list_topics(self) -> None:
         for connection in self._reader.connections:
+            fault = None if self._reader.is2 else self._reader.faults.get(connection.msgtype)
+            if fault is not None:
+                kind = self._types.kind(connection)
+                self.left_out[connection.topic] = f"its definition of {kind}: {fault}"
+                continue
             self._connections.setdefault(connection.topic, []).append(connection)
         for name, connections in sorted(self._connections.items()):
             count = sum(c.msgcount for c in connections)
@@ -218,11 +226,22 @@ class Recording:
             raise
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise RecordingError(
-                f"cannot read {self.path}: {reason}; is it a complete ROS bag? An interrupted "
-                "recording is mended by `mcap recover` or `ros2 bag convert` (.mcap), `ros2 bag "
-                "reindex` (.db3) or `rosbag reindex` (.bag)"
-            ) from error
+            raise RecordingError(f"cannot read {self.path}: {_hint(reason)}") from error
+
+
+def _hint(reason: str) -> str:
+    """What rosbags says, and what to do about it."""
+    if "Profile is not" in reason:
+        return "this mcap file was not recorded by ROS 2, but by another program"
+    if "File magic is invalid" in reason:
+        return "it is no bag, whatever its name says"
+    if "files are missing" in reason:
+        return f"{reason}; put them beside metadata.yaml, or let `ros2 bag reindex` write it anew"
+    return (
+        f"{reason}; is it a complete ROS bag? An interrupted recording is mended by "
+        "`mcap recover` or `ros2 bag convert` (.mcap), `ros2 bag reindex` (.db3) or `rosbag "
+        "reindex` (.bag)"
+    )
 
 
 def _files(path: Path) -> list[Path]:

@@ -49,6 +49,7 @@ class ReprocessSummary:
         first_problems: the first message of each of these reasons.
         resets: times the stream started anew.
         sources: what became of the measurements that were taken, by source of the scale.
+        left_out: topics that could not be copied, and why.
         seconds: time taken.
     """
 
@@ -60,6 +61,7 @@ class ReprocessSummary:
     first_problems: dict[str, str] = field(default_factory=dict)
     resets: int = 0
     sources: dict[str, SourceRecord] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -99,7 +101,7 @@ def reprocess(
         _check_prefix(recording, prefix)
         bag = BagWriter(path, storage, overwrite)  # refuses before the network is loaded
         network = regressor if isinstance(regressor, Regressor) else regressor()
-        summary = ReprocessSummary(parts)
+        summary = ReprocessSummary(parts, left_out=recording.left_out)
         run = _Run(recording, bag, config, network, parts, prefix, summary)
         with bag:
             run.all(progress or (lambda done, total: None))

@@ -11,11 +11,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.depth_topics import (
+    COMPRESSED_DEPTH,
+    another_camera,
+    check_registered,
+    holds_depth,
+)
 from video_depth_ros.bags.reader import Recording
 from video_depth_ros.errors import RecordingError
 
 NONE = "none"  # the user's word for "use no such topic"
-_DEPTH_ENCODINGS = ("16UC1", "32FC1")
+_LIBREALSENSE = ("/image/data", "/info/camera_info")  # of one stream, in recordings of its viewer
+_IMAGES = (m.IMAGE, m.COMPRESSED_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ def find_parts(
 
     Raises:
         RecordingError: no image topic, several candidates for a part, or a named topic that is
-            missing or of the wrong type.
+            missing, of the wrong type, or depth where pictures are expected; sparse depth of
+            another camera than the images'.
     """
     image_topic = image_topic_of(recording, image)
     if camera_info is None:
@@ -87,6 +95,9 @@ def find_parts(
     else:
         info = _optional(recording, camera_info, "camera_info", (m.CAMERA_INFO,), [])
     clouds = [name for name in recording.of_kind(m.POINT_CLOUD) if not _ours(recording, name)]
+    sparse = _optional(recording, sparse_depth, "sparse_depth", _IMAGES, [])
+    if sparse is not None:
+        check_registered(recording, info, sparse, camera_info_of(recording, sparse))
     return Parts(
         image=image_topic,
         camera_info=info,
@@ -96,7 +107,7 @@ def find_parts(
             recording, odometry, "odometry", (m.ODOMETRY,), recording.of_kind(m.ODOMETRY)
         ),
         ground_truth_depth=ground_truth_depth_of(recording),
-        sparse_depth=_optional(recording, sparse_depth, "sparse_depth", (m.IMAGE,), []),
+        sparse_depth=sparse,
     )
 
 
@@ -106,19 +117,27 @@ def image_topic_of(recording: Recording, wanted: str | None = None) -> str:
     A compressed topic beside its raw one counts as the same camera, and the raw one is taken.
 
     Raises:
-        RecordingError: none, or several.
+        RecordingError: none, or several, or a named one that holds depth in a form that would be
+            taken for a picture.
     """
-    kinds = (m.IMAGE, m.COMPRESSED_IMAGE)
-    candidates = [name for name in recording.of_kind(*kinds) if _is_picture(recording, name)]
+    candidates = [name for name in recording.of_kind(*_IMAGES) if _is_picture(recording, name)]
     if wanted is not None:
-        recording.require(wanted, *kinds)
+        recording.require(wanted, *_IMAGES)
+        if recording.topics[wanted].kind == m.COMPRESSED_IMAGE and holds_depth(recording, wanted):
+            raise RecordingError(
+                f"{recording.path}: {wanted} holds depth, not pictures; topics that fit: "
+                f"{', '.join(candidates) or 'none'}"
+            )
         return wanted
     raw = [n for n in candidates if not (_base(n) != n and _base(n) in candidates)]
     if not raw:
         held = ", ".join(f"{t.name} ({t.kind})" for t in recording.topics.values())
+        unread = "".join(
+            f"; {name} cannot be read: {why}" for name, why in recording.left_out.items()
+        )
         raise RecordingError(
-            f"{recording.path} has no image topic (sensor_msgs/Image or CompressedImage); it "
-            f"holds {held or 'no topics'}"
+            f"{recording.path} has no image topic (sensor_msgs/Image or CompressedImage, other "
+            f"than depth); it holds {held or 'no topics'}{unread}"
         )
     return _only(recording, "image", raw)
 
@@ -127,7 +146,10 @@ def camera_info_of(recording: Recording, image_topic: str) -> str | None:
     """``camera_info`` beside the image topic, by name, else by the same frame_id; or None."""
     infos = recording.of_kind(m.CAMERA_INFO)
     base = _base(image_topic)
-    for name in (f"{base.rpartition('/')[0]}/camera_info", f"{base}/camera_info"):
+    beside = [f"{base.rpartition('/')[0]}/camera_info", f"{base}/camera_info"]
+    if base.endswith(_LIBREALSENSE[0]):
+        beside.append(base.removesuffix(_LIBREALSENSE[0]) + _LIBREALSENSE[1])
+    for name in beside:
         if name in infos:
             return name
     frame = _frame_id(recording, image_topic)
@@ -140,38 +162,48 @@ def ground_truth_depth_of(recording: Recording) -> str | None:
     names = [
         name
         for name in recording.of_kind(m.IMAGE)
-        if "ground_truth" in name and not _is_picture(recording, name)
+        if "ground_truth" in name and holds_depth(recording, name)
     ]
     return names[0] if len(names) == 1 else None
 
 
-def true_depth_of(recording: Recording, image_topic: str, wanted: str | None = None) -> str | None:
+def true_depth_of(
+    recording: Recording, image_topic: str, info: str | None, wanted: str | None = None
+) -> str | None:
     """The topic whose depth images are the truth for an image topic; or None.
 
     By name as the simulation and `import` write it, else the only depth image with the image's
-    own ``frame_id``: one of another frame is not registered to the image.
+    own ``frame_id`` and camera: one of another is not registered to the image. An image that is
+    there raw and compressed counts once.
 
     Args:
         recording: the bag.
         image_topic: of the images.
+        info: their camera_info, or None.
         wanted: the user's choice; ``none`` for no truth.
 
     Raises:
-        RecordingError: a named topic that is missing or of the wrong type, or several candidates.
+        RecordingError: a named topic that is missing, of the wrong type or of another camera, or
+            several candidates.
     """
     if wanted is not None:
-        return _optional(recording, wanted, "depth", (m.IMAGE,), [])
+        named = _optional(recording, wanted, "depth", _IMAGES, [])
+        if named is not None:
+            check_registered(recording, info, named, camera_info_of(recording, named))
+        return named
     named = ground_truth_depth_of(recording)
     if named is not None:
         return named
     frame = _frame_id(recording, image_topic)
     depths = [
         name
-        for name in recording.of_kind(m.IMAGE)
+        for name in recording.of_kind(*_IMAGES)
         if not _ours(recording, name)
-        and not _is_picture(recording, name)
+        and holds_depth(recording, name)
         and _frame_id(recording, name) == frame
+        and not another_camera(recording, info, camera_info_of(recording, name))
     ]
+    depths = [name for name in depths if _base(name) == name or _base(name) not in depths]
     return _only(recording, "depth", depths) if depths else None
 
 
@@ -206,12 +238,7 @@ def _only(recording: Recording, part: str, candidates: list[str]) -> str:
 
 def _is_picture(recording: Recording, name: str) -> bool:
     """Not a depth image and not this package's own picture of depth."""
-    if name.endswith("/compressedDepth") or _ours(recording, name):
-        return False
-    if recording.topics[name].kind == m.COMPRESSED_IMAGE:
-        return True
-    message = recording.first(name)
-    return message is not None and message.encoding not in _DEPTH_ENCODINGS
+    return not _ours(recording, name) and not holds_depth(recording, name)
 
 
 def _ours(recording: Recording, name: str) -> bool:
@@ -222,7 +249,7 @@ def _ours(recording: Recording, name: str) -> bool:
 
 def _base(name: str) -> str:
     """The raw topic that image_transport derives a compressed topic from."""
-    return name.removesuffix("/compressed")
+    return name.removesuffix("/compressed").removesuffix(f"/{COMPRESSED_DEPTH}")
 
 
 def _frame_id(recording: Recording, topic: str) -> str:

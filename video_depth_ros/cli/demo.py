@@ -95,6 +95,7 @@ def _folder(path: Path) -> Iterator[None]:
 
 
 def _fill(args: argparse.Namespace, config: DepthNodeConfig, console: Console) -> int:
+    from video_depth_ros.bags.messages import IMAGE
     from video_depth_ros.bags.reader import Recording
     from video_depth_ros.bags.topics import parts_for
     from video_depth_ros.demo.report import make_report
@@ -102,6 +103,8 @@ def _fill(args: argparse.Namespace, config: DepthNodeConfig, console: Console) -
     bag = args.bag or make_recording(args, console)
     with Recording(bag) as recording:
         parts = parts_for(recording, options.topic_choice(args), config.scale.sources)
+        if parts.sparse_depth is not None:
+            recording.require(parts.sparse_depth, IMAGE)  # the node takes no compressed one
         result = play(args, recording, parts, config, console)
         with progress_bar(console, elapsed=True, transient=False) as progress:
             task = progress.add_task("measuring and drawing", total=UNKNOWN)

@@ -99,12 +99,20 @@ def report(summary: ReprocessSummary, output: Path, scale_wanted: bool = True) -
         markup=False,
     )
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
+    for topic, why in summary.left_out.items():
+        notes.print(f"{topic} is not in {output}: {why}", markup=False)
     for reason, count in sorted(summary.dropped.items()):
         problem = summary.first_problems[reason]
         notes.print(f"left out, {reason}: {count} ({problem})", markup=False)
     if not scale_wanted:
         return
     if summary.estimates and not summary.metric:
+        if summary.parts.camera_info is None:
+            notes.print(
+                f"no camera_info belongs to {summary.parts.image} by its name or frame_id; name "
+                "one with --camera-info-topic",
+                markup=False,
+            )
         notes.print(HOW_TO_SCALE, markup=False)
     if summary.metric < _FEW * summary.estimates:
         for source, told in summary.sources.items():

@@ -216,10 +216,15 @@ class Fits:
 
 def _notes(video: Video, has_truth: bool, count: int, starts: int) -> tuple[str, ...]:
     notes = []
-    topic = getattr(video.sequence, "truth", None)
-    if has_truth and topic is not None:
+    topic = getattr(video.sequence, "truth", "")  # None for a bag without such a topic
+    if has_truth and topic:
         notes.append(f"truth: {topic}")
-    if not has_truth:
+    if not has_truth and topic is None:
+        notes.append(
+            "no topic holds true depth of the images' camera: errors were not measured; name one "
+            "with --depth-topic"
+        )
+    elif not has_truth:
         notes.append("no true depth within the protocol's range: errors were not measured")
     if starts > max(3, _MANY_STARTS * count):
         notes.append(

@@ -61,7 +61,7 @@ class RosRecording(SequenceReader):
         with Recording(path) as recording:
             parts = find_parts(recording, topics.image, topics.camera_info, NONE, NONE, NONE)
             self._image = parts.image
-            self.truth = true_depth_of(recording, parts.image, topics.depth)
+            self.truth = true_depth_of(recording, parts.image, parts.camera_info, topics.depth)
             self.frame_count = recording.topics[parts.image].count
             self.camera = self._camera(recording, parts.camera_info)
 
