@@ -11,7 +11,7 @@ from video_depth_ros.bags.formats.base import FIRST_STAMP_NS, SourceOptions
 from video_depth_ros.bags.formats.files import Trajectory, natural_order, seconds_to_ns
 from video_depth_ros.bags.sequences import FORMATS, detect_format, open_sequence
 from video_depth_ros.camera import Camera
-from video_depth_ros.errors import RecordingError
+from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.poses import inverse, transform
 
 from .layouts import (
@@ -140,6 +140,57 @@ def test_tum_associates_by_stamps(tmp_path):
 def test_tum_calibration_by_folder_name(tmp_path, folder, fx):
     reader = open_sequence("tum_rgbd", make_tum(tmp_path / folder))
     assert reader.camera is not None and reader.camera.fx == pytest.approx(fx)
+
+
+@pytest.mark.parametrize(
+    ("folder", "comment", "fx"),
+    [
+        ("data", "# file: 'rgbd_dataset_freiburg1_rpy.bag'", 51.73),
+        ("data", "# file: 'rgbd_dataset_freiburg3_cabinet - key frame'", 53.54),
+        ("data", "# file: 'mine.bag'", 52.5),
+        ("rgbd_dataset_freiburg2_desk", "# beside freiburg1", 52.09),  # the folder's name first
+    ],
+)
+def test_tum_calibration_by_the_comments_of_the_listing(tmp_path, folder, comment, fx):
+    root = make_tum(tmp_path / folder)
+    listing = (root / "rgb.txt").read_text()
+    (root / "rgb.txt").write_text(f"# color images\n\n{comment}\n{listing}# freiburg2\n")
+    reader = open_sequence("tum_rgbd", root)
+    assert reader.camera is not None and reader.camera.fx == pytest.approx(fx)
+    assert ("freiburg1 to 3" in reader.assumed) == (fx == 52.5)
+
+
+def test_what_is_assumed_of_a_recording_in_tums_layout_is_said(tmp_path):
+    root = make_tum(tmp_path / "mine")
+    camera = (50.0, 50.0, 31.5, 23.5)
+
+    def assumed(**options):
+        return open_sequence(None, root, SourceOptions(**options)).assumed
+
+    both = "the camera is 52.5,52.5,31.5,23.5 (--camera) and depth has 5000 units per metre"
+    assert both in assumed()
+    assert "camera is" not in assumed(intrinsics=camera) and "5000" in assumed(intrinsics=camera)
+    assert "camera is" in assumed(depth_scale=1000.0) and "5000" not in assumed(depth_scale=1000.0)
+    assert not assumed(intrinsics=camera, depth_scale=1000.0)
+    (root / "depth.txt").unlink()
+    assert not assumed(intrinsics=camera) and "5000" not in assumed()
+
+
+def test_depth_scale_of_tums_layout(tmp_path):
+    root = make_tum(tmp_path)
+    depth = next(open_sequence(None, root, SourceOptions(depth_scale=1000.0)).frames()).depth
+    assert depth is not None and depth[5, 5] == pytest.approx(5.0 * DEPTH_M)
+    for scale in (0.0, 0.0002, -5000.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="--depth-scale: expected 1 to 1000000"):
+            SourceOptions(depth_scale=scale)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "tum_rgbd"])
+def test_depth_scale_is_refused_where_it_is_not_open(tmp_path, name):
+    with pytest.raises(
+        RecordingError, match=rf"\({name}\): expected --depth-scale for .*tum_rgbd"
+    ):
+        open_sequence(name, MAKERS[name](tmp_path), SourceOptions(depth_scale=1000.0))
 
 
 def test_euroc(tmp_path):
