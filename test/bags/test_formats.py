@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -108,6 +110,7 @@ def test_depth_and_poses_of_7_scenes_are_moved_to_the_colour_camera(tmp_path):
     reader = open_sequence(None, tmp_path)
     (frame,) = reader.frames()
     assert reader.camera == Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
+    assert "taken for a recording of 7-Scenes itself" in reader.assumed
     assert frame.depth is not None and frame.T_world_camera is not None
     np.testing.assert_allclose(frame.T_world_camera @ T, pose, atol=1e-6)
     v, u = np.nonzero(raw)
@@ -117,11 +120,54 @@ def test_depth_and_poses_of_7_scenes_are_moved_to_the_colour_camera(tmp_path):
     inside = (column >= 0) & (column < 640) & (row >= 0) & (row < 480)
     np.testing.assert_allclose(frame.depth[row[inside], column[inside]], z[inside], rtol=1e-5)
     assert np.isfinite(frame.depth).sum() == inside.sum() > 180
-    np.savetxt(tmp_path / "camera-intrinsics.txt", np.diag([584.0, 584.0, 1.0]))
-    (other,) = open_sequence(None, tmp_path).frames()
-    assert other.depth is not None and other.T_world_camera is not None
-    np.testing.assert_array_equal(np.isfinite(other.depth), raw > 0)
-    np.testing.assert_array_equal(other.T_world_camera, pose)
+    # a copy with JPEG colour and the published camera is the data set's, too
+    (tmp_path / "frame-000000.color.png").rename(f"{stem}.color.jpg")
+    K = np.array([[585.0, 0, 319.5], [0, 585.0, 239.5], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    copy = open_sequence(None, tmp_path)
+    (again,) = copy.frames()
+    assert copy.camera == reader.camera and not copy.assumed
+    np.testing.assert_array_equal(again.depth, frame.depth)
+    np.testing.assert_array_equal(again.T_world_camera, frame.T_world_camera)
+
+
+def write_frame(stem: Path, ending: str, size: tuple[int, int]) -> np.ndarray:
+    """One frame in the layout of 7-Scenes, its pose the identity; its raw depth."""
+    raw = np.zeros(size, np.uint16)
+    raw[::20, ::20] = 2000
+    assert cv2.imwrite(f"{stem}.depth.png", raw)
+    assert cv2.imwrite(f"{stem}.color.{ending}", np.zeros((*size, 3), np.uint8))
+    np.savetxt(f"{stem}.pose.txt", np.eye(4))
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("ending", "size"), [("jpg", (480, 640)), ("png", (640, 640)), ("png", (240, 320))]
+)
+def test_recordings_of_others_in_the_layout_of_7_scenes_are_registered(tmp_path, ending, size):
+    """With a camera of their own depth and poses stay; without one nobody knows it."""
+    raw = write_frame(tmp_path / "frame-000000", ending, size)
+    with pytest.raises(RecordingError, match=rf"color\.{ending} of {size[1]}x{size[0]}.*--camera"):
+        open_sequence(None, tmp_path)
+    given = SourceOptions(intrinsics=(500.0, 501.0, 160.0, 120.0))
+    readers = [open_sequence(None, tmp_path, given)]
+    K = np.array([[582.871, 0, 161.0], [0, 582.0, 121.0], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    readers.append(open_sequence(None, tmp_path))
+    for reader, fx in zip(readers, (500.0, 582.871), strict=True):
+        assert reader.camera is not None and reader.camera.fx == fx and not reader.assumed
+        (frame,) = reader.frames()
+        assert frame.depth is not None
+        np.testing.assert_array_equal(np.isfinite(frame.depth), raw > 0)
+        np.testing.assert_array_equal(frame.T_world_camera, np.eye(4))
+
+
+def test_the_camera_of_7_scenes_is_for_images_of_its_size(tmp_path):
+    write_frame(tmp_path / "frame-000000", "png", (240, 320))
+    K = np.array([[585.0, 0, 320.0], [0, 585.0, 240.0], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    with pytest.raises(RecordingError, match=r"7-Scenes' own, of 640x480 px, but .* 320x240 px"):
+        open_sequence(None, tmp_path)
 
 
 def test_tum_associates_by_stamps(tmp_path):
