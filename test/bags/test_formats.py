@@ -14,6 +14,7 @@ from video_depth_ros.bags.formats.files import Trajectory, natural_order, second
 from video_depth_ros.bags.sequences import FORMATS, detect_format, open_sequence
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.evaluation.videos import find_videos
 from video_depth_ros.poses import inverse, transform
 
 from .layouts import (
@@ -426,6 +427,25 @@ def test_wrong_names_and_paths_are_clear(tmp_path):
     (tmp_path / "a.mcap").touch()
     with pytest.raises(RecordingError, match="is a bag already"):
         open_sequence(None, tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "walk.gif",
+            r"a video \(\.mp4 .*by --format video\)( or a bag)?; of images and data sets",
+        ),
+        ("shot.TIF", "it is a single image; give the folder"),
+    ],
+)
+def test_single_files_that_tell_no_format(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"anything")
+    with pytest.raises(RecordingError, match=f"cannot tell the format of .*{said}"):
+        open_sequence(None, tmp_path / name)
+    with pytest.raises(RecordingError, match=f"cannot tell the format of .*{said}") as refusal:
+        next(find_videos(tmp_path / name, None))
+    assert (" or a bag" in str(refusal.value)) == (name == "walk.gif")  # only evaluate reads bags
 
 
 @pytest.mark.parametrize("name", FORMATS)
