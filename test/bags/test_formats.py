@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from video_depth_ros.bags.formats.base import FIRST_STAMP_NS, SourceOptions
 from video_depth_ros.bags.formats.files import Trajectory, natural_order, seconds_to_ns
 from video_depth_ros.bags.sequences import FORMATS, detect_format, open_sequence
 from video_depth_ros.camera import Camera
-from video_depth_ros.errors import RecordingError
+from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.evaluation.videos import find_videos
 from video_depth_ros.poses import inverse, transform
 
 from .layouts import (
@@ -108,6 +111,7 @@ def test_depth_and_poses_of_7_scenes_are_moved_to_the_colour_camera(tmp_path):
     reader = open_sequence(None, tmp_path)
     (frame,) = reader.frames()
     assert reader.camera == Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
+    assert "taken for a recording of 7-Scenes itself" in reader.assumed
     assert frame.depth is not None and frame.T_world_camera is not None
     np.testing.assert_allclose(frame.T_world_camera @ T, pose, atol=1e-6)
     v, u = np.nonzero(raw)
@@ -117,11 +121,59 @@ def test_depth_and_poses_of_7_scenes_are_moved_to_the_colour_camera(tmp_path):
     inside = (column >= 0) & (column < 640) & (row >= 0) & (row < 480)
     np.testing.assert_allclose(frame.depth[row[inside], column[inside]], z[inside], rtol=1e-5)
     assert np.isfinite(frame.depth).sum() == inside.sum() > 180
-    np.savetxt(tmp_path / "camera-intrinsics.txt", np.diag([584.0, 584.0, 1.0]))
-    (other,) = open_sequence(None, tmp_path).frames()
-    assert other.depth is not None and other.T_world_camera is not None
-    np.testing.assert_array_equal(np.isfinite(other.depth), raw > 0)
-    np.testing.assert_array_equal(other.T_world_camera, pose)
+    # a copy with JPEG colour and the published camera is the data set's, too
+    (tmp_path / "frame-000000.color.png").rename(f"{stem}.color.jpg")
+    K = np.array([[585.0, 0, 319.5], [0, 585.0, 239.5], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    copy = open_sequence(None, tmp_path)
+    (again,) = copy.frames()
+    assert copy.camera == reader.camera and not copy.assumed
+    np.testing.assert_array_equal(again.depth, frame.depth)
+    np.testing.assert_array_equal(again.T_world_camera, frame.T_world_camera)
+
+
+def write_frame(stem: Path, ending: str, size: tuple[int, int]) -> np.ndarray:
+    """One frame in the layout of 7-Scenes, its pose the identity; its raw depth."""
+    raw = np.zeros(size, np.uint16)
+    raw[::20, ::20] = 2000
+    assert cv2.imwrite(f"{stem}.depth.png", raw)
+    assert cv2.imwrite(f"{stem}.color.{ending}", np.zeros((*size, 3), np.uint8))
+    np.savetxt(f"{stem}.pose.txt", np.eye(4))
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("ending", "size"), [("jpg", (480, 640)), ("png", (640, 640)), ("jpg", (240, 320))]
+)
+def test_recordings_of_others_in_the_layout_of_7_scenes_are_registered(tmp_path, ending, size):
+    """With a camera of their own depth and poses stay; without one nobody knows it, but for the
+    size of 7-Scenes, for which they are then taken."""
+    raw = write_frame(tmp_path / "frame-000000", ending, size)
+    if size == (480, 640):
+        assert "taken for a recording of 7-Scenes itself" in open_sequence(None, tmp_path).assumed
+    else:
+        said = rf"color\.{ending} of {size[1]}x{size[0]}.*--camera"
+        with pytest.raises(RecordingError, match=said):
+            open_sequence(None, tmp_path)
+    given = SourceOptions(intrinsics=(500.0, 501.0, 160.0, 120.0))
+    readers = [open_sequence(None, tmp_path, given)]
+    K = np.array([[582.871, 0, 161.0], [0, 582.0, 121.0], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    readers.append(open_sequence(None, tmp_path))
+    for reader, fx in zip(readers, (500.0, 582.871), strict=True):
+        assert reader.camera is not None and reader.camera.fx == fx and not reader.assumed
+        (frame,) = reader.frames()
+        assert frame.depth is not None
+        np.testing.assert_array_equal(np.isfinite(frame.depth), raw > 0)
+        np.testing.assert_array_equal(frame.T_world_camera, np.eye(4))
+
+
+def test_the_camera_of_7_scenes_is_for_images_of_its_size(tmp_path):
+    write_frame(tmp_path / "frame-000000", "png", (240, 320))
+    K = np.array([[585.0, 0, 320.0], [0, 585.0, 240.0], [0, 0, 1]])
+    np.savetxt(tmp_path / "camera-intrinsics.txt", K)
+    with pytest.raises(RecordingError, match=r"7-Scenes' own, of 640x480 px, but .* 320x240 px"):
+        open_sequence(None, tmp_path)
 
 
 def test_tum_associates_by_stamps(tmp_path):
@@ -140,6 +192,57 @@ def test_tum_associates_by_stamps(tmp_path):
 def test_tum_calibration_by_folder_name(tmp_path, folder, fx):
     reader = open_sequence("tum_rgbd", make_tum(tmp_path / folder))
     assert reader.camera is not None and reader.camera.fx == pytest.approx(fx)
+
+
+@pytest.mark.parametrize(
+    ("folder", "comment", "fx"),
+    [
+        ("data", "# file: 'rgbd_dataset_freiburg1_rpy.bag'", 51.73),
+        ("data", "# file: 'rgbd_dataset_freiburg3_cabinet - key frame'", 53.54),
+        ("data", "# file: 'mine.bag'", 52.5),
+        ("rgbd_dataset_freiburg2_desk", "# beside freiburg1", 52.09),  # the folder's name first
+    ],
+)
+def test_tum_calibration_by_the_comments_of_the_listing(tmp_path, folder, comment, fx):
+    root = make_tum(tmp_path / folder)
+    listing = (root / "rgb.txt").read_text()
+    (root / "rgb.txt").write_text(f"# color images\n\n{comment}\n{listing}# freiburg2\n")
+    reader = open_sequence("tum_rgbd", root)
+    assert reader.camera is not None and reader.camera.fx == pytest.approx(fx)
+    assert ("freiburg1 to 3" in reader.assumed) == (fx == 52.5)
+
+
+def test_what_is_assumed_of_a_recording_in_tums_layout_is_said(tmp_path):
+    root = make_tum(tmp_path / "mine")
+    camera = (50.0, 50.0, 31.5, 23.5)
+
+    def assumed(**options):
+        return open_sequence(None, root, SourceOptions(**options)).assumed
+
+    both = "the camera is 52.5,52.5,31.5,23.5 (--camera) and depth has 5000 units per metre"
+    assert both in assumed()
+    assert "camera is" not in assumed(intrinsics=camera) and "5000" in assumed(intrinsics=camera)
+    assert "camera is" in assumed(depth_scale=1000.0) and "5000" not in assumed(depth_scale=1000.0)
+    assert not assumed(intrinsics=camera, depth_scale=1000.0)
+    (root / "depth.txt").unlink()
+    assert not assumed(intrinsics=camera) and "5000" not in assumed()
+
+
+def test_depth_scale_of_tums_layout(tmp_path):
+    root = make_tum(tmp_path)
+    depth = next(open_sequence(None, root, SourceOptions(depth_scale=1000.0)).frames()).depth
+    assert depth is not None and depth[5, 5] == pytest.approx(5.0 * DEPTH_M)
+    for scale in (0.0, 0.0002, -5000.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="--depth-scale: expected 1 to 1000000"):
+            SourceOptions(depth_scale=scale)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "tum_rgbd"])
+def test_depth_scale_is_refused_where_it_is_not_open(tmp_path, name):
+    with pytest.raises(
+        RecordingError, match=rf"\({name}\): expected --depth-scale for .*tum_rgbd"
+    ):
+        open_sequence(name, MAKERS[name](tmp_path), SourceOptions(depth_scale=1000.0))
 
 
 def test_euroc(tmp_path):
@@ -329,6 +432,25 @@ def test_wrong_names_and_paths_are_clear(tmp_path):
     (tmp_path / "a.mcap").touch()
     with pytest.raises(RecordingError, match="is a bag already"):
         open_sequence(None, tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "walk.gif",
+            r"a video \(\.mp4 .*by --format video\)( or a bag)?; of images and data sets",
+        ),
+        ("shot.TIF", "it is a single image; give the folder"),
+    ],
+)
+def test_single_files_that_tell_no_format(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"anything")
+    with pytest.raises(RecordingError, match=f"cannot tell the format of .*{said}"):
+        open_sequence(None, tmp_path / name)
+    with pytest.raises(RecordingError, match=f"cannot tell the format of .*{said}") as refusal:
+        next(find_videos(tmp_path / name, None))
+    assert (" or a bag" in str(refusal.value)) == (name == "walk.gif")  # only evaluate reads bags
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -20,7 +20,7 @@ from video_depth_ros.decoding import decode_compressed, decode_depth, decode_ima
 from video_depth_ros.errors import RecordingError
 from video_depth_ros.point_cloud import read_points
 
-from .layouts import MAKERS, make_euroc, make_images, make_kitti, make_video
+from .layouts import DEPTH_M, MAKERS, make_euroc, make_images, make_kitti, make_tum, make_video
 from .samples import layout, picture, shared, wall_scan
 
 
@@ -135,6 +135,8 @@ def test_grey_sources_stay_grey_and_true_poses_can_be_odometry(tmp_path, video_d
         (["{source}", "{out}", "--hfov", "70", "--camera", "9,9,3,4"], "got both"),
         (["{source}", ""], "or an empty name"),
         (["{source}", "{out}", "--rate", "0"], "--rate"),
+        (["{source}", "{out}", "--depth-scale", "0.001"], "(millimetres: 1000), got 0.001"),
+        (["{source}", "{out}", "--depth-scale", "1000"], "of the tum_rgbd layout alone"),
         (["{source}", "{out}", "--storage", "sqlite3"], "the name says mcap"),
         (["{source}", "{source}/no/folder/out.mcap"], "create it first"),
     ],
@@ -146,6 +148,19 @@ def test_bad_input_is_one_clear_line(tmp_path, video_depth, capsys, arguments, m
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.strip().count("\n") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+def test_assumptions_are_one_line_and_options_replace_them(tmp_path, video_depth, capsys):
+    source, out = make_tum(tmp_path / "mine"), tmp_path / "out.mcap"
+    assert video_depth(["import", str(source), str(out)]) == 0
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "assumed" in line]
+    assert said.startswith(f"{source}: ") and "--camera" in said and "--depth-scale" in said
+    given = ["--camera", "60,60,31.5,23.5", "--depth-scale", "1000", "--overwrite"]
+    assert video_depth(["import", str(source), str(out), *given]) == 0
+    assert "assumed" not in capsys.readouterr().err
+    with Recording(out) as recording:
+        depth = decode_depth(*layout(recording.first("/ground_truth/depth")))
+    assert depth[5, 5] == pytest.approx(5.0 * DEPTH_M)
 
 
 def test_nothing_is_left_when_the_source_breaks_half_way(tmp_path):

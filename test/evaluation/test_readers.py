@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from video_depth_ros.bags import messages as m
-from video_depth_ros.bags.formats.base import FIRST_STAMP_NS
+from video_depth_ros.bags.formats.base import FIRST_STAMP_NS, SourceOptions
 from video_depth_ros.bags.importer import import_sequence
 from video_depth_ros.bags.sequences import open_sequence
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError
+from video_depth_ros.evaluation.readers.bonn import Bonn
 from video_depth_ros.evaluation.readers.recording import BagTopics, RosRecording
 from video_depth_ros.evaluation.readers.simulated import Simulated
 from video_depth_ros.evaluation.readers.sintel import read_cam, read_dpt
@@ -138,6 +139,16 @@ def test_bonn_sequence_has_its_own_camera_and_no_camera_poses(tmp_path):
     assert have(frames[0].depth)[5, 5] == 2.0
     assert have(video.camera).fx == pytest.approx(542.822841)
     assert have(video.camera).distorted
+
+
+def test_depth_scale_is_of_tums_layout_alone(tmp_path):
+    folder, options = bonn(tmp_path, "office"), SourceOptions(depth_scale=1000.0)
+    (video,) = find_videos(folder, "tum_rgbd", options=options)
+    assert have(next(video.frames()).depth)[5, 5] == 10.0
+    (published,) = find_videos(folder, "bonn")
+    assert isinstance(published.sequence, Bonn) and not published.sequence.assumed
+    with pytest.raises(RecordingError, match=r"\(bonn\): expected --depth-scale for"):
+        list(find_videos(folder, "bonn", options=options))
 
 
 def test_bonn_cut_of_110_frames(tmp_path):

@@ -241,6 +241,8 @@ def test_command_on_the_simulation(tmp_path, weights):
         (["--dataset", "simulated", "--triangulate"], ConfigError, "--triangulate"),
         (["--dataset", "simulated", "--protocol", "nyuv2"], ConfigError, "--protocol"),
         (["x", "--rate", "-5"], ConfigError, "--rate"),
+        (["--dataset", "simulated", "--depth-scale", "1000"], ConfigError, "--depth-scale"),
+        (["x", "--depth-scale", "0.001"], ConfigError, "--depth-scale: expected 1 to"),
     ],
 )
 def test_bad_arguments_are_one_clear_error(arguments, error, match):

@@ -91,7 +91,9 @@ def test_without_truth_only_what_needs_none_is_measured(laboratory):
     assert [picture.shown for picture in result.pictures] == ["image, prediction"] * 3
     assert any("no true depth" in note for note in result.notes)
     video.sequence.truth = None  # as of a recording that has no such topic
+    video.sequence.assumed = "the camera is 525"
     result = evaluate_video(video, laboratory.regressor())
+    assert "the camera is 525" in result.notes
     assert any("no topic holds true depth" in note for note in result.notes)
     with pytest.raises(RecordingError, match="needs true depth"):
         evaluate_video(video, laboratory.regressor(), EvaluationOptions(metric=True))

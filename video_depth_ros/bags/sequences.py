@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from video_depth_ros.bags.formats.base import SequenceReader, SourceOptions
 from video_depth_ros.bags.formats.euroc import Euroc
+from video_depth_ros.bags.formats.files import IMAGE_SUFFIXES
 from video_depth_ros.bags.formats.images import ImageFolder
 from video_depth_ros.bags.formats.kitti_raw import KittiRaw
 from video_depth_ros.bags.formats.seven_scenes import SevenScenes
 from video_depth_ros.bags.formats.tum_rgbd import TumRgbd
-from video_depth_ros.bags.formats.video import Video
+from video_depth_ros.bags.formats.video import VIDEO_SUFFIXES, Video
 from video_depth_ros.errors import RecordingError
 
 # In the order of recognition: the plain folder of images comes last, for others hold images too.
@@ -55,7 +57,23 @@ def detect_format(path: Path) -> str:
             return reader.format
     if path.suffix in (".bag", ".mcap", ".db3") or (path / "metadata.yaml").exists():
         raise RecordingError(f"{path} is a bag already; nothing to import")
-    raise RecordingError(
-        f"cannot tell the format of {path}; expected the layout of one of {', '.join(FORMATS)} "
+    raise unrecognised(path, FORMATS)
+
+
+def unrecognised(path: Path, formats: Sequence[str]) -> RecordingError:
+    """What is said of a path that looks like none of these formats."""
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        return RecordingError(
+            f"cannot tell the format of {path}: it is a single image; give the folder of images"
+        )
+    if path.is_file():
+        videos = f"a video ({' '.join(VIDEO_SUFFIXES)}; others OpenCV may open by --format video)"
+        bags = " or a bag" if "bag" in formats else ""
+        return RecordingError(
+            f"cannot tell the format of {path}; expected of single files {videos}{bags}; of "
+            "images and data sets give the folder"
+        )
+    return RecordingError(
+        f"cannot tell the format of {path}; expected the layout of one of {', '.join(formats)} "
         "(import and evaluate take its name by --format)"
     )

@@ -78,6 +78,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--intrinsics", nargs=4, type=float, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--hfov", type=float, metavar="DEG", help="horizontal field of view")
     parser.add_argument("--rate", type=float, metavar="HZ", help="where the source has no stamps")
+    parser.add_argument(
+        "--depth-scale", type=float, metavar="UNITS_PER_METRE",
+        help="raw value of one metre in the depth PNGs of tum_rgbd (default: 5000)",
+    )  # fmt: skip
     parser.add_argument("--image-topic", metavar="TOPIC", help="of a bag with several cameras")
     parser.add_argument("--camera-info-topic", metavar="TOPIC", help="of a bag; or none")
     parser.add_argument(
@@ -223,7 +227,7 @@ def _deliver(
 def _check(args: argparse.Namespace) -> None:
     if bool(args.sources) == bool(args.dataset):
         raise ConfigError("give either recordings or --dataset simulated")
-    of_recordings = ("format", "protocol", "intrinsics", "hfov", "rate", *_TOPICS)
+    of_recordings = ("format", "protocol", "intrinsics", "hfov", "rate", "depth_scale", *_TOPICS)
     given = [name for name in of_recordings if getattr(args, name) is not None]
     if args.triangulate:
         given.append("triangulate")
@@ -280,6 +284,7 @@ def _found(
         intrinsics=tuple(args.intrinsics) if args.intrinsics else None,
         hfov=args.hfov,
         rate=args.rate,
+        depth_scale=args.depth_scale,
     )
     named = [getattr(args, name) for name in _TOPICS]
     topics = BagTopics(*named) if any(named) else None

@@ -24,6 +24,8 @@ worked examples:
       a video whose camera sees 70 degrees across; images stay JPEG in the bag
   video_depth import --format images frames/ frames.db3 --rate 15 --camera 610,610,319.5,239.5
       a folder of images, 15 per second, known intrinsics, sqlite3 storage
+  video_depth import --format tum_rgbd mine/ mine.mcap --camera 615,615,320,240 --depth-scale 1000
+      a recording of one's own in TUM's layout: its camera, depth in millimetres
 
 formats: kitti_raw, tum_rgbd, seven_scenes, euroc, video, images
 topics:  /camera/image_raw, /camera/camera_info, /points, /imu/data, /odom, /tf_static,
@@ -58,6 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--rate", type=float, metavar="HZ", help="frames per second where SRC has no stamps"
     )
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        metavar="UNITS_PER_METRE",
+        help="raw value of one metre in the depth PNGs of tum_rgbd (default: 5000; millimetres: "
+        "1000); other formats state it themselves",
+    )
     parser.add_argument("--storage", help="mcap or sqlite3, for a bag folder (default: mcap)")
     parser.add_argument(
         "--compressed", action="store_true", help="store images as JPEG or PNG, a tenth the size"
@@ -90,9 +99,13 @@ def run(args: argparse.Namespace) -> int:
         raise RecordingError(
             f"--hold-out: expected a share from 0 to below 1, got {args.hold_out}"
         )
-    options = SourceOptions(_intrinsics(args.camera), args.hfov, args.rate, args.hold_out)
+    options = SourceOptions(
+        _intrinsics(args.camera), args.hfov, args.rate, args.hold_out, args.depth_scale
+    )
     reader = open_sequence(args.format, args.source, options)
     console = Console(stderr=True)
+    if reader.assumed:  # before the work: a wrong assumption is a reason to stop
+        console.print(f"{args.source}: {reader.assumed}", markup=False, soft_wrap=True)
     with progress_bar(console) as progress:
         task = progress.add_task("importing", total=reader.frame_count or UNKNOWN)
         counts = import_sequence(

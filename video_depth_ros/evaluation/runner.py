@@ -217,6 +217,9 @@ class Fits:
 def _notes(video: Video, has_truth: bool, count: int, starts: int) -> tuple[str, ...]:
     notes = []
     topic = getattr(video.sequence, "truth", "")  # None for a bag without such a topic
+    assumed = getattr(video.sequence, "assumed", "")
+    if assumed:
+        notes.append(assumed)
     if has_truth and topic:
         notes.append(f"truth: {topic}")
     if not has_truth and topic is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from video_depth_ros.bags.formats.base import SequenceFrame, SequenceReader, SourceOptions
 from video_depth_ros.bags.sequences import FORMATS as IMPORT_FORMATS
-from video_depth_ros.bags.sequences import detect_format, open_sequence
+from video_depth_ros.bags.sequences import detect_format, open_sequence, unrecognised
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import ConfigError, RecordingError, VideoDepthError
 from video_depth_ros.evaluation.protocols import PROTOCOLS, Protocol, protocol_of
@@ -181,10 +181,7 @@ def layout_of(source: Path) -> str:
                 f"{source} holds recordings of several layouts ({', '.join(found)}); name one "
                 "recording, or the layout (evaluate: --format)"
             )
-    raise RecordingError(
-        f"cannot tell the format of {source}; expected the layout of one of {', '.join(FORMATS)} "
-        "(import and evaluate take its name by --format)"
-    )
+    raise unrecognised(source, FORMATS)
 
 
 def recordings_under(source: Path, format_name: str) -> list[Path]:

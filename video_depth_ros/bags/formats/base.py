@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from video_depth_ros.camera import Camera
-from video_depth_ros.errors import ConfigError
+from video_depth_ros.errors import ConfigError, RecordingError
 from video_depth_ros.poses import T_BODY_OPTICAL, inverse
 
 # Where a source has no clock, stamps start at one second: zero means "latest" to tf2.
@@ -32,23 +32,31 @@ class SourceOptions:
         hold_out: where true depth comes from the LiDAR's own scans, the share of every scan's
             points that becomes truth and is left out of the scans, so that what gives the scale
             and what judges it are not the same points; 0 = all points are both.
+        depth_scale: raw value of one metre in depth images whose layout leaves it open.
     """
 
     intrinsics: tuple[float, float, float, float] | None = None
     hfov: float | None = None
     rate: float | None = None
     hold_out: float = 0.0
+    depth_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse two cameras.
+        """Refuse two cameras, and a scale that no depth image has.
 
         Raises:
-            ConfigError: both intrinsics and a field of view.
+            ConfigError: both intrinsics and a field of view, or a depth scale outside 1 to 1e6.
         """
         if self.intrinsics is not None and self.hfov is not None:
             raise ConfigError(
                 "expected intrinsics or a horizontal field of view, got both: leave out --hfov "
                 "or the intrinsics"
+            )
+        # below 1 it is metres per unit, the inverse, that somebody gave
+        if self.depth_scale is not None and not 1.0 <= self.depth_scale <= 1e6:
+            raise ConfigError(
+                "--depth-scale: expected 1 to 1000000 units per metre (millimetres: 1000), got "
+                f"{self.depth_scale:g}"
             )
 
 
@@ -107,6 +115,9 @@ class SequenceReader(ABC):
         frame_count: number of frames (an estimate for videos).
         grey: the source's images are monochrome.
         odometry_is_truth: :meth:`odometry` gives the reference poses, not a robot's own estimate.
+        depth_scale_is_open: the layout does not say how many units of its depth are a metre.
+        assumed: what was assumed because the source does not say it, as a sentence for the user;
+            empty when nothing was.
         T_base_camera, T_base_lidar, T_base_imu: where the sensors sit on the robot; None for a
             sensor that is not there. Without a robot the base is the camera in REP-103's body
             orientation.
@@ -115,10 +126,22 @@ class SequenceReader(ABC):
     format = ""
     grey = False
     odometry_is_truth = True
+    depth_scale_is_open = False
 
     def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        """Nothing is read yet.
+
+        Raises:
+            RecordingError: a depth scale for a format that has no use for it.
+        """
         self.path = path
         self.options = options or SourceOptions()
+        self.assumed = ""
+        if self.options.depth_scale is not None and not self.depth_scale_is_open:
+            raise RecordingError(
+                f"{path} ({self.format}): expected --depth-scale for depth images of the tum_rgbd "
+                "layout alone; other formats state their scale or have no depth, leave it out"
+            )
         self.camera: Camera | None = None
         self.frame_count = 0
         self.T_base_camera: np.ndarray = T_BODY_OPTICAL

@@ -8,8 +8,14 @@ In the data set's own recordings focal length (585 px), depth and pose are those
 depth camera, which sits 26 mm beside the colour camera: taken for the colour camera's, the truth
 lies 33 px off at the left and right edge, by the focal lengths alone. They are moved to the colour
 camera here. The data set has no calibration of the two; what is taken is the one that its users
-share, in the script that prepares 7-Scenes for ACE (Brachmann et al., CVPR 2023). Other recordings
-in this layout are taken as they are.
+share, in the script that prepares 7-Scenes for ACE (Brachmann et al., CVPR 2023).
+
+Others record in this layout, too. The data set's own are those whose camera-intrinsics.txt says
+585, 585, 320, 240, and without such a file those of 640x480 px (said to the user, for another
+recording may look the same), but for JPEG colour with a camera given by the user: the data set is
+published as PNG. Any other camera-intrinsics.txt is taken for the one camera of a registered
+recording: it describes the colour images in their size, and depth and poses are the colour
+camera's, as they are. Without either nobody knows the camera.
 """
 
 from __future__ import annotations
@@ -31,7 +37,6 @@ from video_depth_ros.bags.formats.files import (
     camera_from_options,
     depth_seen,
     image_files,
-    published_camera,
     read_depth,
     read_matrix,
     read_rgb,
@@ -41,7 +46,9 @@ from video_depth_ros.errors import RecordingError
 from video_depth_ros.poses import inverse
 
 _RATE = 30.0
-# The data set's own figures, of the depth camera; for a folder without camera-intrinsics.txt, too.
+_INTRINSICS = "camera-intrinsics.txt"
+_SAME_PX = 0.5  # some write the centre as 319.5, 239.5
+# The data set's own figures, of the depth camera.
 _DEPTH = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
 _COLOUR = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
 _T_COLOUR_DEPTH = np.array(
@@ -73,11 +80,10 @@ class SevenScenes(SequenceReader):
                 "SensReader/python, which `video_depth evaluate` reads (--format scannet)"
             )
         height, width = read_rgb(self._files[0]).shape[:2]
-        camera = self._camera(width, height)
         # of a recording of the data set itself: what is measured is the depth camera's
-        self._apart = camera == _DEPTH
-        camera = _COLOUR if self._apart else camera
-        self.camera = camera_from_options(self.options, width, height) or camera
+        given = camera_from_options(self.options, width, height)
+        self._apart = self._is_own(width, height, given is not None)
+        self.camera = given or self._camera(width, height)
         self.frame_count = len(self._files)
 
     @staticmethod
@@ -129,12 +135,59 @@ class SevenScenes(SequenceReader):
         points = _DEPTH.back_project(depth)[np.isfinite(depth)]
         return depth_seen(self.camera, _T_COLOUR_DEPTH, points)
 
+    def _is_own(self, width: int, height: int, camera_given: bool) -> bool:
+        """Whether it is a recording of the data set itself.
+
+        Raises:
+            RecordingError: its camera, but images of another size.
+        """
+        full_size = (width, height) == (_DEPTH.width, _DEPTH.height)
+        file = self._intrinsics()
+        if file is None:
+            as_published = self._files[0].suffix.lower() == ".png"
+            if not full_size or (camera_given and not as_published):
+                return False
+            self.assumed = (
+                f"640x480 px and no {_INTRINSICS}: taken for a recording of 7-Scenes itself, "
+                "depth and poses are moved to its colour camera; if it is none, write "
+                f"{_INTRINSICS} (3x3) of its colour images into the folder"
+            )
+            return True
+        K = read_matrix(file, (3, 3))
+        stated = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+        own = (_DEPTH.fx, _DEPTH.fy, _DEPTH.cx, _DEPTH.cy)
+        if not np.allclose(stated, own, rtol=0.0, atol=_SAME_PX):
+            return False
+        if not full_size:
+            raise RecordingError(
+                f"{file} is 7-Scenes' own, of 640x480 px, but {self._files[0]} has "
+                f"{width}x{height} px; import the original images, or write the camera of these "
+                "into the file if depth is registered to them"
+            )
+        return True
+
     def _camera(self, width: int, height: int) -> Camera:
-        for folder in (self.path, self.path.parent):
-            file = folder / "camera-intrinsics.txt"
-            if file.exists():
-                return camera_from_matrix(read_matrix(file, (3, 3)), width, height)
-        return published_camera(_DEPTH, width, height)
+        """The colour camera.
+
+        Raises:
+            RecordingError: the source does not say it.
+        """
+        if self._apart:
+            return _COLOUR
+        file = self._intrinsics()
+        if file is None:
+            raise RecordingError(
+                f"{self.path}: expected {_INTRINSICS}, or images of 640x480 px as 7-Scenes itself "
+                f"has, got {self._files[0].name} of {width}x{height} px: nobody knows the "
+                "camera; give --camera FX,FY,CX,CY (evaluate: --intrinsics), or write "
+                f"{_INTRINSICS} (3x3; for a copy of 7-Scenes 585 0 320 0 585 240 0 0 1)"
+            )
+        return camera_from_matrix(read_matrix(file, (3, 3)), width, height)
+
+    def _intrinsics(self) -> Path | None:
+        """The file that says the camera, of the sequence or of the scene above it."""
+        files = (folder / _INTRINSICS for folder in (self.path, self.path.parent))
+        return next((file for file in files if file.exists()), None)
 
 
 def _colour_files(path: Path) -> list[Path]:

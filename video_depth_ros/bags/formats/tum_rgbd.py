@@ -3,11 +3,17 @@
 
 Depth images hold 5000 per metre, 0 means "not measured". Colour, depth and poses have stamps of
 their own and are associated by the nearest one. Poses map the camera to the world.
+
+Nothing in the layout says which camera it was and how many units are a metre. Which published
+sequence it is comes from the folder's name, else from the comments at the head of rgb.txt, which
+name the bag that it was unpacked from. Other recordings are taken to have the data set's default
+camera and scale, which is told to the user: both are often others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from video_depth_ros.bags.formats.base import (
@@ -26,6 +32,7 @@ from video_depth_ros.bags.formats.files import (
     read_rgb,
     rows,
     seconds_to_ns,
+    text_lines,
 )
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
@@ -34,7 +41,7 @@ _PER_METRE = 5000.0
 _ASSOCIATION_NS = 20_000_000  # the data set's own tool associates within 0.02 s
 _MAX_POSE_GAP_NS = 100_000_000
 
-# Published calibrations of the three Kinects (fx, fy, cx, cy; plumb_bob), by folder name.
+# Published calibrations of the three Kinects (fx, fy, cx, cy; plumb_bob), by name of the sequence.
 _CALIBRATIONS = {
     "freiburg1": (
         (517.3, 516.5, 318.6, 255.3),
@@ -56,6 +63,7 @@ class TumRgbd(SequenceReader):
     """One sequence folder of TUM RGB-D, or of anything that follows its layout."""
 
     format = "tum_rgbd"
+    depth_scale_is_open = True
 
     def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
         super().__init__(path, options)
@@ -70,10 +78,11 @@ class TumRgbd(SequenceReader):
         self._rgb, self._depth = self._listings()
         self._depth_stamps = [stamp for stamp, _ in self._depth]
         self._trajectory = self._read_trajectory()
+        self._per_metre = self.options.depth_scale or _PER_METRE
         height, width = read_rgb(path / self._rgb[0][1]).shape[:2]
-        self.camera = camera_from_options(self.options, width, height) or self._camera(
-            width, height
-        )
+        given = camera_from_options(self.options, width, height)
+        self.camera = given or self._camera(width, height)
+        self.assumed = self._assumptions(self.camera if given is None else None)
         self.frame_count = len(self._rgb)
 
     @staticmethod
@@ -87,7 +96,7 @@ class TumRgbd(SequenceReader):
             index = nearest(self._depth_stamps, stamp_ns, _ASSOCIATION_NS)
             depth = None
             if index is not None:
-                depth = read_depth(self.path / self._depth[index][1], _PER_METRE)
+                depth = read_depth(self.path / self._depth[index][1], self._per_metre)
             pose = self._trajectory.at(stamp_ns)
             file = self.path / name
             yield SequenceFrame(stamp_ns, read_rgb(file), depth, pose, file)
@@ -117,13 +126,42 @@ class TumRgbd(SequenceReader):
         return Trajectory(stamps, poses, _MAX_POSE_GAP_NS)
 
     def _camera(self, width: int, height: int) -> Camera:
-        for name, (intrinsics, distortion) in _CALIBRATIONS.items():
-            if name in self.path.resolve().name:
-                model = "plumb_bob" if distortion else "none"
-                return published_camera(
-                    Camera(640, 480, *intrinsics, model, distortion), width, height
-                )
-        return published_camera(Camera(640, 480, *_DEFAULT), width, height)
+        name = self._published_as()
+        if name is None:
+            return published_camera(Camera(640, 480, *_DEFAULT), width, height)
+        intrinsics, distortion = _CALIBRATIONS[name]
+        model = "plumb_bob" if distortion else "none"
+        return published_camera(Camera(640, 480, *intrinsics, model, distortion), width, height)
+
+    def _published_as(self) -> str | None:
+        """The Kinect of a published sequence; None for a recording of somebody else."""
+        for text in (self.path.resolve().name, _comments(self.path / "rgb.txt")):
+            for name in _CALIBRATIONS:
+                if name in text:
+                    return name
+        return None
+
+    def _assumptions(self, camera: Camera | None) -> str:
+        """What the recording does not say: the scale, and its camera unless that is None."""
+        if self._published_as() is not None:
+            return ""
+        assumed = []
+        if camera is not None:
+            intrinsics = ",".join(f"{x:g}" for x in (camera.fx, camera.fy, camera.cx, camera.cy))
+            assumed.append(f"the camera is {intrinsics} (--camera)")
+        if self._depth and self.options.depth_scale is None:
+            assumed.append(f"depth has {_PER_METRE:g} units per metre (--depth-scale)")
+        if not assumed:
+            return ""
+        return (
+            "neither the folder's name nor rgb.txt names a published sequence (freiburg1 to 3); "
+            f"assumed: {' and '.join(assumed)}"
+        )
+
+
+def _comments(path: Path) -> str:
+    """The comments at the head of a listing."""
+    return "\n".join(takewhile(lambda line: not line or line.startswith("#"), text_lines(path)))
 
 
 def _listing(path: Path) -> Listing:

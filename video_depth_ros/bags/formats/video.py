@@ -17,7 +17,18 @@ from video_depth_ros.bags.formats.base import (
 from video_depth_ros.bags.formats.files import IMAGE_SUFFIXES, camera_from_options
 from video_depth_ros.errors import RecordingError
 
-_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".avi",
+    ".mkv",
+    ".mov",
+    ".webm",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".mjpg",
+)
 _DEFAULT_RATE = 25.0
 
 
@@ -41,7 +52,7 @@ class Video(SequenceReader):
     @staticmethod
     def matches(path: Path) -> bool:
         """Whether a path looks like this format."""
-        return path.is_file() and path.suffix.lower() in _SUFFIXES
+        return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The frames that can be decoded, in order."""

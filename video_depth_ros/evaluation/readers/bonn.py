@@ -26,6 +26,7 @@ class Bonn(TumRgbd):
     """One sequence folder."""
 
     format = "bonn"
+    depth_scale_is_open = False
 
     @staticmethod
     def matches(path: Path) -> bool:
@@ -50,6 +51,10 @@ class Bonn(TumRgbd):
     def _camera(self, width: int, height: int) -> Camera:
         published = Camera(640, 480, *_INTRINSICS, "plumb_bob", _DISTORTION)
         return published_camera(published, width, height)
+
+    def _assumptions(self, camera: Camera | None) -> str:
+        """None: camera and scale are published."""
+        return ""
 
     def _listings(self) -> tuple[Listing, Listing]:
         """The cut where it is there, by the times that its files are named after."""
