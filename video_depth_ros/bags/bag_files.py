@@ -20,6 +20,7 @@ from rosbags.rosbag2 import Reader as Reader2
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+_ANY = "*"  # ROS 1's word for a hash that nobody checks
 _IDL_PART = "=" * 80 + "\n"
 
 
@@ -85,34 +86,47 @@ class BagFiles:
         yield from merge(*streams, key=lambda message: message[1])
 
     def _types(self) -> Typestore:
-        """The types that are defined; what is wrong with others is noted."""
-        defined: Typesdict = {}
+        """The types that are defined; what is wrong with others is noted.
+
+        Every definition is read by itself: a wrong one of a type that another connection defines
+        well, or within another type, must cost neither.
+        """
+        own: Typesdict = {}  # types that a connection has
+        within: Typesdict = {}  # types that are fields of these
         stated = [c for c in self.connections if c.msgdef.format != MessageDefinitionFormat.NONE]
+        differing = set()
         for connection in stated:
             kind = full_name(connection.msgtype)
             try:
-                defined.update(_parsed(connection.msgdef, kind))
+                types = self._sound_types(connection, kind)
             except Exception as error:  # parsers fail in ways of their own
                 self.faults[kind] = " ".join(str(error).split()) or type(error).__name__
+                continue
+            if own.setdefault(kind, types[kind]) != types[kind]:
+                differing.add(kind)
+            within.update({name: types[name] for name in types if name not in within})
+        for kind in own:
+            self.faults.pop(kind, None)
+        for kind in differing:
+            self.faults[kind] = "the recording has two that differ"
         if not stated:
-            defined.update(get_typestore(Stores.ROS2_HUMBLE).fielddefs)
+            own.update(get_typestore(Stores.ROS2_HUMBLE).fielddefs)
         store = get_typestore(Stores.EMPTY)
-        store.register(defined)
-        for connection in stated:
-            kind = full_name(connection.msgtype)
-            if connection.digest and kind not in self.faults:
-                self._compare(store, kind, connection.digest)
+        store.register({**within, **own})
         return store
 
-    def _compare(self, store: Typestore, kind: str, digest: str) -> None:
-        """Note a type whose definition is another than the one that its messages were made by."""
-        try:
-            held = store.hash_rihs01(kind) if self.is2 else store.generate_msgdef(kind)[1]
-        except Exception as error:  # a type within it is not defined
-            self.faults[kind] = " ".join(str(error).split()) or type(error).__name__
-            return
-        if held != digest:
-            self.faults[kind] = f"it does not belong to its hash {digest}"
+    def _sound_types(self, connection: Connection, kind: str) -> Typesdict:
+        """What a connection's definition defines, if it is the one that its messages follow."""
+        types = _parsed(connection.msgdef, kind)
+        alone = get_typestore(Stores.EMPTY)
+        alone.register(types)
+        if connection.digest not in ("", _ANY):
+            held = alone.hash_rihs01(kind) if self.is2 else alone.generate_msgdef(kind)[1]
+            if held != connection.digest:
+                raise ValueError(f"it does not belong to its hash {connection.digest}")
+        if kind not in types:
+            raise ValueError("it defines another type")
+        return types
 
 
 def _parsed(definition: MessageDefinition, kind: str) -> Typesdict:

@@ -7,6 +7,7 @@ from typing import Any
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.reader import Recording
+from video_depth_ros.camera import Camera
 from video_depth_ros.errors import InputError, RecordingError
 
 COMPRESSED_DEPTH = "compressedDepth"  # the transport, in a topic's name and in a message's format
@@ -17,33 +18,41 @@ _DIFFERENCE = 0.01  # of focal lengths and principal points over the image's siz
 
 def holds_depth(recording: Recording, name: str) -> bool:
     """Whether an Image or CompressedImage topic holds depth instead of pictures; one without any
-    message does not."""
+    message does not.
+
+    Raises:
+        RecordingError: its first message is damaged.
+    """
     if name.endswith(f"/{COMPRESSED_DEPTH}"):
         return True
     message = recording.first(name)
     if message is None:
         return False
+    encoding = getattr(message, "encoding", "")
     if recording.topics[name].kind == m.COMPRESSED_IMAGE:
         encoding = message.format.partition(";")[0].strip()
-        return encoding in _ENCODINGS or COMPRESSED_DEPTH in message.format
-    if message.encoding == _INFRARED_OR_DEPTH:
-        return "depth" in name.lower()
-    return message.encoding in _ENCODINGS
+        if COMPRESSED_DEPTH in message.format:
+            return True
+    if encoding == _INFRARED_OR_DEPTH:
+        # by the stream's own name: /depth_camera/ir/image_raw is infrared
+        stream = name.removesuffix("/compressed").removesuffix("/image/data")
+        return any("depth" in part.lower() for part in stream.split("/")[-2:])
+    return encoding in _ENCODINGS
 
 
 def another_camera(recording: Recording, image_info: str | None, depth_info: str | None) -> str:
-    """Why the pixels of depth images cannot be those of the images: the focal lengths, where two
-    camera_info topics tell of two cameras. Empty where they tell of one, or nothing."""
+    """Why the pixels of depth images cannot be those of the images: what two camera_info topics
+    say, where they tell of two cameras. Empty where they tell of one, or nothing.
+
+    Which of its two matrices holds depends on whether an image is rectified: two cameras are those
+    of which no matrix of one is like one of the other.
+    """
     if image_info is None or depth_info is None or image_info == depth_info:
         return ""
-    infos = [recording.first(name) for name in (image_info, depth_info)]
-    first, second = (_shape(info) for info in infos)
-    if first is None or second is None:
+    first, second = (_models(recording.first(name)) for name in (image_info, depth_info))
+    if not first or not second or any(_alike(a, b) for a in first for b in second):
         return ""
-    if all(abs(a - b) <= _DIFFERENCE for a, b in zip(first, second, strict=True)):
-        return ""
-    focal = [f"{info.k[0]:.1f} px at {info.width}x{info.height}" for info in infos]
-    return f"{depth_info} says a focal length of {focal[1]}, {image_info} {focal[0]}"
+    return f"{depth_info} says {_told(second[0])}, {image_info} {_told(first[0])}"
 
 
 def check_registered(
@@ -63,13 +72,27 @@ def check_registered(
         )
 
 
-def _shape(info: Any) -> tuple[float, ...] | None:
-    """fx, fy, cx, cy over width and height; None for a model that cannot be used."""
+def _models(info: Any) -> list[Camera]:
+    """The models by K and by P of a camera_info; none where they cannot be used."""
     try:
-        camera = m.camera_of(info)
+        models = [m.camera_of(info, rectified) for rectified in (False, True)]
     except InputError:
-        camera = None
-    if camera is None:
-        return None
+        return []
+    return [camera for camera in models if camera is not None]
+
+
+def _alike(a: Camera, b: Camera) -> bool:
+    """Whether two models see the same directions in their images, whatever the sizes."""
+    return all(
+        abs(one - other) <= _DIFFERENCE for one, other in zip(_shape(a), _shape(b), strict=True)
+    )
+
+
+def _shape(camera: Camera) -> tuple[float, ...]:
     w, h = camera.width, camera.height
     return (camera.fx / w, camera.fy / h, (camera.cx + 0.5) / w, (camera.cy + 0.5) / h)
+
+
+def _told(camera: Camera) -> str:
+    numbers = ", ".join(f"{x:.1f}" for x in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return f"fx, fy, cx, cy of {numbers} at {camera.width}x{camera.height} px"

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from rosbags.interfaces import Connection
 
-from video_depth_ros.bags.bag_files import BagFiles
+from video_depth_ros.bags.bag_files import BagFiles, full_name
 from video_depth_ros.bags.types import MessageTypes
 from video_depth_ros.errors import RecordingError, VideoDepthError
 
@@ -62,8 +62,10 @@ class Recording:
     Attributes:
         path: as given.
         topics: by name.
-        left_out: topics of ROS 1 whose messages cannot be turned into ROS 2's, and why; they are
-            not among ``topics``.
+        unreadable: topics whose definition cannot be read, and why; they can be copied and play no
+            part.
+        left_out: those of ROS 1, whose messages cannot be turned into ROS 2's; they are not among
+            ``topics``.
 
     Raises:
         RecordingError: missing, unreadable or damaged, with the reason.
@@ -72,6 +74,7 @@ class Recording:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.topics: dict[str, Topic] = {}
+        self.unreadable: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self._connections: dict[str, list[Connection]] = {}
         with self._named_failure():
@@ -118,8 +121,12 @@ class Recording:
         return self._reader.end_time - 1 if self.message_count else 0
 
     def of_kind(self, *kinds: str) -> list[str]:
-        """Names of the topics of these types that hold any message, sorted."""
-        return [t.name for t in self.topics.values() if t.kind in kinds and t.count]
+        """Names of the topics of these types that hold any message and can be read, sorted."""
+        return [
+            topic.name
+            for topic in self.topics.values()
+            if topic.kind in kinds and topic.count and topic.name not in self.unreadable
+        ]
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Received]:
         """Messages in the order of their reception, of all topics or of those named.
@@ -182,6 +189,8 @@ class Recording:
             came = "is not there"
         elif held.kind not in kinds:
             came = f"is {held.kind}"
+        elif topic in self.unreadable:
+            came = f"cannot be read: {self.unreadable[topic]}"
         elif not held.count:
             came = "holds no message"
         else:
@@ -196,11 +205,13 @@ class Recording:
 
     def _list_topics(self) -> None:
         for connection in self._reader.connections:
-            fault = None if self._reader.is2 else self._reader.faults.get(connection.msgtype)
+            fault = self._reader.faults.get(full_name(connection.msgtype))
             if fault is not None:
-                kind = self._types.kind(connection)
-                self.left_out[connection.topic] = f"its definition of {kind}: {fault}"
-                continue
+                why = f"its definition of {self._types.kind(connection)}: {fault}"
+                self.unreadable[connection.topic] = why
+                if not self._reader.is2:
+                    self.left_out[connection.topic] = why
+                    continue
             self._connections.setdefault(connection.topic, []).append(connection)
         for name, connections in sorted(self._connections.items()):
             count = sum(c.msgcount for c in connections)

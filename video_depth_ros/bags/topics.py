@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from video_depth_ros.bags import messages as m
+from video_depth_ros.bags.contents import depth_of
 from video_depth_ros.bags.depth_topics import (
     COMPRESSED_DEPTH,
     another_camera,
@@ -18,7 +19,7 @@ from video_depth_ros.bags.depth_topics import (
     holds_depth,
 )
 from video_depth_ros.bags.reader import Recording
-from video_depth_ros.errors import RecordingError
+from video_depth_ros.errors import InputError, RecordingError
 
 NONE = "none"  # the user's word for "use no such topic"
 _LIBREALSENSE = ("/image/data", "/info/camera_info")  # of one stream, in recordings of its viewer
@@ -120,20 +121,20 @@ def image_topic_of(recording: Recording, wanted: str | None = None) -> str:
         RecordingError: none, or several, or a named one that holds depth in a form that would be
             taken for a picture.
     """
-    candidates = [name for name in recording.of_kind(*_IMAGES) if _is_picture(recording, name)]
     if wanted is not None:
         recording.require(wanted, *_IMAGES)
         if recording.topics[wanted].kind == m.COMPRESSED_IMAGE and holds_depth(recording, wanted):
+            fitting = ", ".join(_pictures(recording)) or "none"
             raise RecordingError(
-                f"{recording.path}: {wanted} holds depth, not pictures; topics that fit: "
-                f"{', '.join(candidates) or 'none'}"
+                f"{recording.path}: {wanted} holds depth, not pictures; topics that fit: {fitting}"
             )
         return wanted
+    candidates = _pictures(recording)
     raw = [n for n in candidates if not (_base(n) != n and _base(n) in candidates)]
     if not raw:
         held = ", ".join(f"{t.name} ({t.kind})" for t in recording.topics.values())
         unread = "".join(
-            f"; {name} cannot be read: {why}" for name, why in recording.left_out.items()
+            f"; {name} cannot be read: {why}" for name, why in recording.unreadable.items()
         )
         raise RecordingError(
             f"{recording.path} has no image topic (sensor_msgs/Image or CompressedImage, other "
@@ -159,11 +160,7 @@ def camera_info_of(recording: Recording, image_topic: str) -> str | None:
 
 def ground_truth_depth_of(recording: Recording) -> str | None:
     """The topic with true depth images, as the simulation and `import` write it; or None."""
-    names = [
-        name
-        for name in recording.of_kind(m.IMAGE)
-        if "ground_truth" in name and holds_depth(recording, name)
-    ]
+    names = [name for name in _truths(recording) if "ground_truth" in name]
     return names[0] if len(names) == 1 else None
 
 
@@ -197,13 +194,10 @@ def true_depth_of(
     frame = _frame_id(recording, image_topic)
     depths = [
         name
-        for name in recording.of_kind(*_IMAGES)
-        if not _ours(recording, name)
-        and holds_depth(recording, name)
-        and _frame_id(recording, name) == frame
+        for name in _truths(recording)
+        if _frame_id(recording, name) == frame
         and not another_camera(recording, info, camera_info_of(recording, name))
     ]
-    depths = [name for name in depths if _base(name) == name or _base(name) not in depths]
     return _only(recording, "depth", depths) if depths else None
 
 
@@ -236,9 +230,33 @@ def _only(recording: Recording, part: str, candidates: list[str]) -> str:
     return candidates[0]
 
 
-def _is_picture(recording: Recording, name: str) -> bool:
-    """Not a depth image and not this package's own picture of depth."""
-    return not _ours(recording, name) and not holds_depth(recording, name)
+def _pictures(recording: Recording) -> list[str]:
+    """Image topics that hold neither depth nor this package's own picture of depth, and whose
+    first message can be read: the damage of a topic that nobody asks for is nobody's fault."""
+    found = []
+    for name in recording.of_kind(*_IMAGES):
+        try:
+            depth = holds_depth(recording, name)
+        except RecordingError:
+            continue
+        if not depth and not _ours(recording, name):
+            found.append(name)
+    return found
+
+
+def _truths(recording: Recording) -> list[str]:
+    """Topics of depth images that can be decoded; of one image's transports the first."""
+    found: list[str] = []
+    for name in recording.of_kind(*_IMAGES):
+        try:
+            depth = not _ours(recording, name) and holds_depth(recording, name)
+            if depth:
+                depth_of(recording.first(name))
+        except (RecordingError, InputError):
+            continue
+        if depth and _base(name) not in {_base(other) for other in found}:
+            found.append(name)
+    return found
 
 
 def _ours(recording: Recording, name: str) -> bool:

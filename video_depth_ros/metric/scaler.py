@@ -214,6 +214,7 @@ class MetricScaler:
         """Forget scale, frames and waiting measurements; the counts stay."""
         self._fusion.filter.reset()  # first: of a scale that is forgotten, nothing is carried over
         self._restart(None)
+        self._standby.reset()
         self._waiting.forget_measurements()
         self._odometry.poses.clear()
         self._inertial.samples.clear()

@@ -48,6 +48,7 @@ _OVERRIDABLE_OF_CAMERA_INFO = (*_OVERRIDABLE, QoSPolicyKind.DURABILITY)
 # clock is watched, see StampLeads.
 _STREAMS = {"odom": "odometry", "imu": "imu"}
 _BATCH = 0.05  # s; what precedes an image is taken when that comes
+_SLEEP = 0.8 * _BATCH  # so that the timer that comes next finds it awake
 _COMPRESSED = "/compressed"  # how image_transport names what it derives from a raw topic
 
 
@@ -222,7 +223,7 @@ class Inputs:
             return self._subscribe(kind, self.topics[name], depth, self._on_camera_info)
         group = None
         if name in _STREAMS:
-            group = Sleeper(self._node.default_callback_group, _BATCH)
+            group = Sleeper(self._node.default_callback_group, _SLEEP)
 
         def receive(message: Any) -> None:
             self._receive(name, message)
