@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.camera import Camera
+from video_depth_ros.evaluation.laboratory import LaboratoryRegressor
 from video_depth_ros.poses import T_BODY_OPTICAL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +74,12 @@ def write_robot(path: Path, frames: int = 9, storage: str | None = None) -> Path
             bag.write("/camera/camera_info", t, m.camera_info(t, frame, CAMERA))
             bag.write("/camera/image_raw", t + 5_000_000, m.image(t, frame, picture(i)))
     return path
+
+
+def sloped_laboratory() -> LaboratoryRegressor:
+    """A network of little cost for images of this camera: its disparity is a slope."""
+    slope = torch.linspace(0.2, 0.8, 60)[:, None].expand(60, 80)
+    return LaboratoryRegressor(lambda index: slope)
 
 
 _UP = np.eye(4)

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from video_depth_ros.bags import messages as m
 from video_depth_ros.bags.contents import depth_of
@@ -19,22 +18,15 @@ from video_depth_ros.bags.topics import TopicChoice, camera_info_of, find_parts,
 from video_depth_ros.bags.writer import BagWriter
 from video_depth_ros.camera import Camera
 from video_depth_ros.errors import RecordingError
-from video_depth_ros.evaluation.laboratory import LaboratoryRegressor
 from video_depth_ros.node_config import DepthNodeConfig
 from video_depth_ros.settings import replace_flat
 
-from .samples import CAMERA, PERIOD, START, picture
+from .samples import CAMERA, PERIOD, START, picture, sloped_laboratory
 
 COLOUR = "/device_0/sensor_1/Color_0"
 DEPTH = "/device_0/sensor_0/Depth_0"
 OTHER = Camera(64, 48, 38.0, 38.0, 31.5, 23.5)
 MILLIMETRES = np.full((48, 64), 4000, np.uint16)
-
-
-def laboratory() -> LaboratoryRegressor:
-    """A network of little cost: its disparity is a slope."""
-    slope = torch.linspace(0.2, 0.8, 60)[:, None].expand(60, 80)
-    return LaboratoryRegressor(lambda index: slope)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -107,6 +99,7 @@ def test_depth_of_the_same_camera_is_taken(tmp_path):
         ("/cam/image/compressed", "rgb8; jpeg compressed bgr8", False),
         ("/cam/image/compressed", "jpeg", False),
         ("/cam/image/compressed", "mono16; png compressed ", False),
+        ("/depth/image/compressed", "mono16; png compressed ", True),
         ("/cam/packed", "32FC1; compressedDepth png", True),
         ("/cam/image/compressedDepth", "png", True),
     ],
@@ -125,12 +118,55 @@ def test_compressed_depth_is_no_picture(tmp_path, topic, form, depth):
             assert find_parts(recording).image == topic
 
 
-def test_infrared_images_of_16_bits_are_pictures(tmp_path):
+@pytest.mark.parametrize("topic", ["/infrared/image", "/depth_camera/ir/image_raw"])
+def test_infrared_images_of_16_bits_are_pictures(tmp_path, topic):
     with BagWriter(tmp_path / "in.mcap") as bag:
-        bag.add_topic("/infrared/image", m.IMAGE)
-        bag.write("/infrared/image", START, m.image(START, "c", MILLIMETRES, "mono16"))
+        bag.add_topic(topic, m.IMAGE)
+        bag.write(topic, START, m.image(START, "c", MILLIMETRES, "mono16"))
     with Recording(tmp_path / "in.mcap") as recording:
-        assert find_parts(recording).image == "/infrared/image"
+        assert find_parts(recording).image == topic
+        assert true_depth_of(recording, topic, None) is None
+
+
+def test_rectified_images_are_compared_by_the_matrix_that_holds(tmp_path):
+    """Colour is rectified to 50 px, as depth is; its K of 60 px is of the raw image."""
+    colour = m.camera_info(START, "c", CAMERA)
+    colour.d = np.array([0.1, 0.0, 0.0, 0.0, 0.0])
+    colour.p = np.array([50.0, 0, 31.5, 0, 0, 50.0, 23.5, 0, 0, 0, 1, 0])
+    depth = m.camera_info(START, "c", Camera(64, 48, 50.0, 50.0, 31.5, 23.5))
+    with BagWriter(tmp_path / "in.mcap") as bag:
+        for folder, info, pixels in (("cam", colour, picture(0)), ("depth", depth, MILLIMETRES)):
+            bag.add_topic(f"/{folder}/image_rect", m.IMAGE)
+            bag.add_topic(f"/{folder}/camera_info", m.CAMERA_INFO)
+            bag.write(f"/{folder}/image_rect", START, m.image(START, "c", pixels))
+            bag.write(f"/{folder}/camera_info", START, info)
+    with Recording(tmp_path / "in.mcap") as recording:
+        parts = find_parts(recording, sparse_depth="/depth/image_rect")
+        assert parts.sparse_depth == "/depth/image_rect"
+        assert true_depth_of(recording, parts.image, parts.camera_info) == "/depth/image_rect"
+
+
+def test_truth_is_what_can_be_decoded_and_counts_once(tmp_path):
+    """RVL is not known here; PNG by two transports is one image."""
+    rvl = m.compressed_image(START, "c", bytes(40), "16UC1; compressedDepth rvl")
+    packed = m.compressed_image(
+        START, "c", bytes(12) + png(MILLIMETRES), "16UC1; compressedDepth png"
+    )
+    plain = m.compressed_image(START, "c", png(MILLIMETRES), "16UC1; png compressed")
+    for name, topics, truth in (
+        ("rvl", {"/d/image/compressedDepth": rvl}, None),
+        ("both", {"/d/image/compressed": plain, "/d/image/compressedDepth": packed}, "/d/image/"),
+    ):
+        with BagWriter(tmp_path / f"{name}.mcap") as bag:
+            bag.add_topic("/cam/image", m.IMAGE)
+            bag.write("/cam/image", START, m.image(START, "c", picture(0)))
+            for topic, message in topics.items():
+                bag.add_topic(topic, m.COMPRESSED_IMAGE)
+                bag.write(topic, START, message)
+        with Recording(tmp_path / f"{name}.mcap") as recording:
+            assert find_parts(recording).image == "/cam/image"
+            found = true_depth_of(recording, "/cam/image", None)
+            assert found is None if truth is None else str(found).startswith(truth)
 
 
 @pytest.mark.parametrize("transport", ["compressedDepth", "compressed"])
@@ -155,7 +191,7 @@ def test_compressed_depth_gives_scale_and_truth(tmp_path, transport):
     config = replace_flat(DepthNodeConfig(), {"scale.sources": ("sparse_depth",)})
     choice = TopicChoice(sparse_depth=topic)
     out = tmp_path / "out.mcap"
-    summary = reprocess(path, out, config, laboratory(), topics=choice)
+    summary = reprocess(path, out, config, sloped_laboratory(), topics=choice)
     assert not summary.dropped and summary.sources["sparse_depth"].received == 9
 
 

@@ -105,6 +105,39 @@ def make_drive(world: str, seed: int, style: str, error: float = ERROR) -> Drive
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """A robot's drive along a corridor, with its pictures.
+
+    Attributes:
+        rgb: uint8 [T, H, W, 3]; depth: float [T, H, W], true.
+        poses: T_world_camera [T, 4, 4]; times: [T], seconds.
+        camera: 240x180 pixels.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    poses: np.ndarray
+    times: np.ndarray
+    camera: Camera
+
+
+def render_corridor(seconds: float) -> Rendered:
+    """Six frames a second."""
+    config = SimulationConfig(
+        world="corridor", seed=1, seconds=seconds, rate=6.0, width=240, height=180, clean=True
+    )
+    simulation = Simulation.of(config)
+    times = np.asarray(simulation.image_times())
+    poses = simulation.rig.camera_poses(simulation.path, times)
+    rgb, depth = [], []
+    for pose, t in zip(poses, times, strict=True):
+        linear, z = simulation.world.render_linear(simulation.camera, pose, float(t), 1)
+        rgb.append((255.0 * np.clip(linear, 0.0, 1.0) ** 0.45).astype(np.uint8))
+        depth.append(z)
+    return Rendered(np.array(rgb), np.array(depth), poses, times, simulation.camera)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the scaler made of a drive.
 

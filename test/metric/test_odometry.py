@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import pytest
@@ -29,7 +27,8 @@ from video_depth_ros.metric.tracks import Tracks, homogeneous, with_rays
 from video_depth_ros.metric.two_view import Motion, triangulate
 from video_depth_ros.settings import replace_flat
 from video_depth_ros.simulation.path import T_LINK_OPTICAL
-from video_depth_ros.simulation.recording import Simulation, SimulationConfig
+
+from .drives import Rendered, render_corridor
 
 CAMERA = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)
 CONFIG = OdometryConfig()
@@ -290,36 +289,14 @@ def test_poses_between_and_beyond() -> None:
     assert len(history) == 1
 
 
-@dataclass(frozen=True)
-class Drive:
-    """A robot's drive along a corridor."""
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    poses: np.ndarray
-    times: np.ndarray
-    camera: Camera
-
-
 @pytest.fixture(scope="module")
-def drive() -> Drive:
+def drive() -> Rendered:
     """Twelve rendered frames."""
-    config = SimulationConfig(
-        world="corridor", seed=1, seconds=2.0, rate=6.0, width=240, height=180, clean=True
-    )
-    simulation = Simulation.of(config)
-    times = np.asarray(simulation.image_times())
-    poses = simulation.rig.camera_poses(simulation.path, times)
-    rgb, depth = [], []
-    for pose, t in zip(poses, times, strict=True):
-        linear, z = simulation.world.render_linear(simulation.camera, pose, float(t), 1)
-        rgb.append((255.0 * np.clip(linear, 0.0, 1.0) ** 0.45).astype(np.uint8))
-        depth.append(z)
-    return Drive(np.array(rgb), np.array(depth), poses, times, simulation.camera)
+    return render_corridor(2.0)
 
 
 def _run(
-    drive: Drive, poses: np.ndarray, T_camera_base: np.ndarray, later: np.ndarray | None = None
+    drive: Rendered, poses: np.ndarray, T_camera_base: np.ndarray, later: np.ndarray | None = None
 ) -> tuple:
     """Drive with a mounting, and another one from the sixth frame on."""
     scaler = MetricScaler(replace_flat(ScaleConfig(), {"sources": ("odometry",)}))
@@ -334,7 +311,7 @@ def _run(
     return scale, scaler.report(round(drive.times[-1] * 1e9)), d
 
 
-def test_a_drive_gives_the_scale(drive: Drive) -> None:
+def test_a_drive_gives_the_scale(drive: Rendered) -> None:
     T_camera_base = inverse(T_LINK_OPTICAL)
     scale, report, d = _run(drive, drive.poses @ T_camera_base, T_camera_base)
     assert scale.state is ScaleState.METRIC, report
@@ -344,7 +321,7 @@ def test_a_drive_gives_the_scale(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize("axis", [(0.0, 1.0, 0.0), (1.0, 0.0, 0.0)])
-def test_a_wrong_mounting_is_named(drive: Drive, axis: tuple[float, float, float]) -> None:
+def test_a_wrong_mounting_is_named(drive: Rendered, axis: tuple[float, float, float]) -> None:
     T_camera_base = inverse(T_LINK_OPTICAL)
     wrong = np.eye(4)
     wrong[:3, :3] = rotation(np.radians(20.0) * np.array(axis))
@@ -354,9 +331,9 @@ def test_a_wrong_mounting_is_named(drive: Drive, axis: tuple[float, float, float
     assert odometry.verdicts[Verdict.CONTRADICTED] >= 1 and "odometry: contr" in report.last_reject
 
 
-def test_what_a_contradicted_odometer_gave_is_forgotten(drive: Drive) -> None:
+def test_what_a_contradicted_odometer_gave_is_forgotten(drive: Rendered) -> None:
     right = inverse(T_LINK_OPTICAL)
-    first = Drive(drive.rgb[:6], drive.depth[:6], drive.poses, drive.times[:6], drive.camera)
+    first = Rendered(drive.rgb[:6], drive.depth[:6], drive.poses, drive.times[:6], drive.camera)
     assert _run(first, drive.poses @ right, right)[0].state is ScaleState.METRIC
     wrong = np.eye(4)
     wrong[:3, :3] = rotation(np.array([0.0, np.radians(20.0), 0.0]))
@@ -380,14 +357,16 @@ def test_corrections_are_judged_one_by_one_and_on_average() -> None:
 
 
 @pytest.mark.parametrize("frame", [1, 3])
-def test_a_jump_of_the_odometer_gives_no_wrong_depth(drive: Drive, frame: int) -> None:
+def test_a_jump_of_the_odometer_gives_no_wrong_depth(drive: Rendered, frame: int) -> None:
     """Along the way, where no epipolar line shows it."""
     T_camera_base = inverse(T_LINK_OPTICAL)
     poses = drive.poses.copy()
     way = poses[frame, :3, 3] - poses[frame - 1, :3, 3]
     poses[frame:, :3, 3] += 0.5 * way / np.linalg.norm(way)
     for seen in range(frame, len(poses)):
-        part = Drive(drive.rgb[:seen], drive.depth[:seen], poses, drive.times[:seen], drive.camera)
+        part = Rendered(
+            drive.rgb[:seen], drive.depth[:seen], poses, drive.times[:seen], drive.camera
+        )
         scale, _, d = _run(part, poses @ T_camera_base, T_camera_base)
         if scale.state is ScaleState.METRIC:
             q = float(d.median())
@@ -396,7 +375,7 @@ def test_a_jump_of_the_odometer_gives_no_wrong_depth(drive: Drive, frame: int) -
 
 @pytest.mark.parametrize("ahead", [18.0, 37.0, -3.0])
 def test_a_clock_that_is_off_is_named_and_its_poses_are_not_used(
-    drive: Drive, ahead: float
+    drive: Rendered, ahead: float
 ) -> None:
     """GPS time, TAI, and an odometer that is late."""
     T_camera_base = inverse(T_LINK_OPTICAL)
@@ -415,9 +394,9 @@ def test_a_clock_that_is_off_is_named_and_its_poses_are_not_used(
     assert scaler._odometry.motion(0, round(drive.times[1] * 1e9)) is None
 
 
-def test_a_robot_that_stands_gives_none(drive: Drive) -> None:
+def test_a_robot_that_stands_gives_none(drive: Rendered) -> None:
     still = np.repeat(drive.poses[:1], len(drive.poses), axis=0)
-    standing = Drive(
+    standing = Rendered(
         np.repeat(drive.rgb[:1], len(drive.rgb), axis=0),
         np.repeat(drive.depth[:1], len(drive.depth), axis=0),
         still, drive.times * 10.0, drive.camera,

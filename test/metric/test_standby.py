@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-from video_depth_ros.camera import Camera
 from video_depth_ros.frames import ScaleState
 from video_depth_ros.metric import MetricScaler, ScaleConfig, ScaleReport, Verdict
 from video_depth_ros.metric.standby import Standby
 from video_depth_ros.settings import replace_flat
-from video_depth_ros.simulation.recording import Simulation, SimulationConfig
+
+from .drives import Rendered, render_corridor
 
 METRIC = ScaleState.METRIC
 RATE = 6.0
@@ -143,60 +142,37 @@ def test_without_a_rest_everybody_always_works() -> None:
     assert not any(turns.rests("imu", METRIC, ns(t)) for t in (0.0, 0.5, 1.0))
 
 
-@dataclass(frozen=True)
-class Drive:
-    """A robot's drive along a corridor, with every eleventh pixel of depth as a sensor's."""
-
-    rgb: np.ndarray
-    disparity: np.ndarray
-    sparse: np.ndarray
-    poses: np.ndarray
-    times: np.ndarray
-    camera: Camera
-
-
 @pytest.fixture(scope="module")
-def drive() -> Drive:
+def drive() -> Rendered:
     """Four seconds."""
-    config = SimulationConfig(
-        world="corridor", seed=1, seconds=4.0, rate=RATE, width=240, height=180, clean=True
-    )
-    simulation = Simulation.of(config)
-    times = np.asarray(simulation.image_times())
-    poses = simulation.rig.camera_poses(simulation.path, times)
-    rgb, depth = [], []
-    for pose, t in zip(poses, times, strict=True):
-        linear, z = simulation.world.render_linear(simulation.camera, pose, float(t), 1)
-        rgb.append((255.0 * np.clip(linear, 0.0, 1.0) ** 0.45).astype(np.uint8))
-        depth.append(z)
-    z = np.array(depth)
-    sparse = np.full(z.shape, np.nan, np.float32)
-    sparse[:, ::11, ::11] = z[:, ::11, ::11]
-    disparity = (1.0 / z / 0.8 - 0.05).astype(np.float32)
-    return Drive(np.array(rgb), disparity, sparse, poses, times, simulation.camera)
+    return render_corridor(4.0)
 
 
-def run(drive: Drive, until: float, **values: object) -> tuple[list[ScaleState], ScaleReport]:
-    """States of all frames, and the report at the end; the sensor falls silent at ``until``."""
+def run(drive: Rendered, until: float, **values: object) -> tuple[list[ScaleState], ScaleReport]:
+    """States of all frames, and the report at the end. A sensor gives every eleventh pixel of the
+    depth and falls silent at ``until``."""
     scaler = MetricScaler(replace_flat(ScaleConfig(), {"local.enabled": False, **values}))
     states = []
+    sparse = np.full(drive.depth.shape, np.nan, np.float32)
+    sparse[:, ::11, ::11] = drive.depth[:, ::11, ::11]
+    disparity = (1.0 / drive.depth / 0.8 - 0.05).astype(np.float32)
     for k, t in enumerate(drive.times):
         if t < until:
-            scaler.add_sparse_depth(drive.sparse[k], ns(t), drive.camera)
+            scaler.add_sparse_depth(sparse[k], ns(t), drive.camera)
         scaler.add_odometry(drive.poses[k], ns(t), np.eye(4))
         for step in range(20):
             scaler.add_imu(
                 np.zeros(3), np.array([0.0, 0.0, 9.81]), ns(t + 0.008 * step), np.eye(4)
             )
         scale = scaler.update(
-            torch.from_numpy(drive.disparity[k]), torch.from_numpy(drive.rgb[k]), drive.camera,
+            torch.from_numpy(disparity[k]), torch.from_numpy(drive.rgb[k]), drive.camera,
             ns(t), 0,
         )  # fmt: skip
         states.append(scale.state)
     return states, scaler.report(ns(drive.times[-1]))
 
 
-def test_beside_a_depth_sensor_no_features_are_followed(drive: Drive) -> None:
+def test_beside_a_depth_sensor_no_features_are_followed(drive: Rendered) -> None:
     states, report = run(drive, until=9.0)
     assert set(states) == {METRIC}
     for source in ("odometry", "imu"):
@@ -205,7 +181,7 @@ def test_beside_a_depth_sensor_no_features_are_followed(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-def test_odometry_checks_the_sensor_now_and_then(drive: Drive, seconds: float) -> None:
+def test_odometry_checks_the_sensor_now_and_then(drive: Rendered, seconds: float) -> None:
     _, report = run(drive, until=9.0, standby=seconds)
     account = report.sources["odometry"]
     assert account.verdicts[Verdict.ACCEPTED] >= 1 and set(account.verdicts) <= {Verdict.ACCEPTED}
@@ -213,7 +189,7 @@ def test_odometry_checks_the_sensor_now_and_then(drive: Drive, seconds: float) -
     assert account.used < always if seconds else account.used == always > 2
 
 
-def test_odometry_takes_over_before_the_scale_is_stale(drive: Drive) -> None:
+def test_odometry_takes_over_before_the_scale_is_stale(drive: Rendered) -> None:
     states, report = run(drive, until=1.0, stale_after=2.0)
     assert set(states) == {METRIC}
     assert report.sources["odometry"].used >= 1 and not report.sources["odometry"].resting

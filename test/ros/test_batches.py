@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image, Imu
 
 from video_depth_ros.node_config import SUBSCRIBED
-from video_depth_ros.ros.batches import Sleeper
+from video_depth_ros.ros.batches import Sleeper, take_all
 from video_depth_ros.ros.handover import Counters, Handover
 from video_depth_ros.ros.inputs import Inputs
 
@@ -137,6 +137,9 @@ def test_an_image_brings_along_what_came_before_it(ros_environment: int) -> None
 
 def test_what_is_destroyed_is_not_read(ros_environment: int) -> None:
     with node_in(ros_environment, "depth") as node:
+        gone = node.create_subscription(Imu, "/imu", lambda message: None, 5)
+        node.destroy_subscription(gone)
+        assert list(take_all(gone)) == []
         heard = Heard(node)
         before = len(list(node.timers))
         heard.inputs.destroy()

@@ -31,15 +31,8 @@ def _bonn(root):
     return root / "balloon"
 
 
-def _camera(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
-    np.savetxt(folder / "camera-intrinsics.txt", K)
-
-
 def _seven_scenes(folder, count=5, depth=True, size=(48, 64)):
     """Grey level 10 k, depth 2 + k metres but for an unmeasured corner; frame 0 has no depth."""
-    _camera(folder)
     for k in range(count):
         _write(folder / f"frame-{k:06d}.color.png", np.full((*size, 3), 10 * k, np.uint8))
         if depth and k > 0:

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from functools import cache
 from heapq import merge
 from pathlib import Path
+from typing import Any
 
-from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import (
+    Connection,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Nodetype,
+)
 from rosbags.interfaces.typing import Typesdict
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
@@ -89,44 +96,61 @@ class BagFiles:
         """The types that are defined; what is wrong with others is noted.
 
         Every definition is read by itself: a wrong one of a type that another connection defines
-        well, or within another type, must cost neither.
+        well, or of a type within, must cost neither.
         """
-        own: Typesdict = {}  # types that a connection has
-        within: Typesdict = {}  # types that are fields of these
         stated = [c for c in self.connections if c.msgdef.format != MessageDefinitionFormat.NONE]
-        differing = set()
+        store = get_typestore(Stores.EMPTY)
+        if not stated:
+            store.register(get_typestore(Stores.ROS2_HUMBLE).fielddefs)
+            return store
+        sound: list[tuple[str, Typesdict]] = []
         for connection in stated:
             kind = full_name(connection.msgtype)
             try:
-                types = self._sound_types(connection, kind)
+                sound.append((kind, self._sound_types(connection, kind)))
             except Exception as error:  # parsers fail in ways of their own
-                self.faults[kind] = " ".join(str(error).split()) or type(error).__name__
-                continue
-            if own.setdefault(kind, types[kind]) != types[kind]:
-                differing.add(kind)
-            within.update({name: types[name] for name in types if name not in within})
-        for kind in own:
+                self.faults[kind] = _reason(error)
+        # what stands within standard types goes before what stands within a user's own
+        sound.sort(key=lambda item: item[0] not in _standard_store().fielddefs)
+        defined: Typesdict = {}
+        for kind, types in sound:
+            defined.setdefault(kind, types[kind])
+        for _, types in sound:
+            defined.update({name: types[name] for name in types if name not in defined})
+        store.register(defined)
+        for kind in {kind for kind, _ in sound}:
             self.faults.pop(kind, None)
-        for kind in differing:
-            self.faults[kind] = "the recording has two that differ"
-        if not stated:
-            own.update(get_typestore(Stores.ROS2_HUMBLE).fielddefs)
-        store = get_typestore(Stores.EMPTY)
-        store.register({**within, **own})
+            try:
+                self._check_complete(store, kind)
+            except Exception as error:
+                self.faults[kind] = _reason(error)
+        for kind, types in sound:
+            if any(defined[name] != types[name] for name in types):
+                self.faults[kind] = "the recording defines it, or a type within, in two ways"
         return store
 
     def _sound_types(self, connection: Connection, kind: str) -> Typesdict:
         """What a connection's definition defines, if it is the one that its messages follow."""
         types = _parsed(connection.msgdef, kind)
+        if kind not in types:
+            raise ValueError("it defines another type")
         alone = get_typestore(Stores.EMPTY)
         alone.register(types)
         if connection.digest not in ("", _ANY):
             held = alone.hash_rihs01(kind) if self.is2 else alone.generate_msgdef(kind)[1]
             if held != connection.digest:
                 raise ValueError(f"it does not belong to its hash {connection.digest}")
-        if kind not in types:
-            raise ValueError("it defines another type")
         return types
+
+    def _check_complete(self, store: Typestore, kind: str) -> None:
+        """Raise where a type within is not defined, or a standard type lacks a field."""
+        store.generate_msgdef(kind, ros_version=2 if self.is2 else 1)
+        if self.is2:
+            _require_standard_fields(store, kind)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _parsed(definition: MessageDefinition, kind: str) -> Typesdict:
@@ -139,3 +163,36 @@ def _parsed(definition: MessageDefinition, kind: str) -> Typesdict:
     for part in definition.data.split(_IDL_PART)[1:]:
         types.update(get_types_from_idl(part.partition("\n")[2]))  # without its line IDL: NAME
     return types
+
+
+def _require_standard_fields(store: Typestore, kind: str) -> None:
+    """A damaged definition can still be parsed, with fields that nobody can find by name.
+
+    The standard is Humble's, the oldest supported: later distributions only added fields.
+
+    Raises:
+        ValueError: a field of the standard type is missing, here or in a type within.
+    """
+    standard = _standard_store().fielddefs
+    if kind not in standard:
+        return  # of the user's own: nothing to compare with
+    held = dict(store.fielddefs[kind][1])
+    for name, field in standard[kind][1]:
+        within = _message_within(field)
+        if name not in held or _message_within(held[name]) != within:
+            raise ValueError(f"{kind} lacks the standard field {name!r}")
+        if within is not None:
+            _require_standard_fields(store, within)
+
+
+def _message_within(field: Any) -> str | None:
+    """The message type of a field, or of the elements of an array; None for plain values."""
+    node, inner = field
+    if node in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        node, inner = inner[0]
+    return str(inner) if node is Nodetype.NAME else None
+
+
+@cache
+def _standard_store() -> Typestore:
+    return get_typestore(Stores.ROS2_HUMBLE)

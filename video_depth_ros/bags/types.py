@@ -8,11 +8,10 @@ only the header's ``seq`` differs, field by field where names changed (``CameraI
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from rosbags.convert.converter import STATIC_MSGTYPE_RENAMES, is_same_wireformat, migrate_message
-from rosbags.interfaces import Connection, MessageDefinitionFormat, Nodetype
+from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -28,7 +27,6 @@ class MessageTypes:
         self._is_ros2 = files.is2
         self._store = get_typestore(Stores.ROS2_JAZZY)
         self._converters: dict[str, Callable[[bytes], bytes]] = {}
-        self._checked: set[str] = set()
 
     def kind(self, connection: Connection) -> str:
         """The ROS 2 name of a connection's type."""
@@ -49,7 +47,6 @@ class MessageTypes:
         Raises:
             RecordingError: the recording holds no definition of this type, or one that cannot be
                 read.
-            ValueError: its definition of a standard type lacks standard fields.
         """
         if self._is_ros2 and kind in self._files.faults:
             raise RecordingError(
@@ -63,9 +60,6 @@ class MessageTypes:
                 "there is none, and it is no standard type; record it with a newer rosbag2 "
                 "(Iron or later), which writes definitions"
             )
-        if kind not in self._checked:
-            _require_standard_fields(store, kind)
-            self._checked.add(kind)
         return store.deserialize_cdr(data, kind)
 
     def definition(self, connection: Connection) -> tuple[str, str]:
@@ -123,36 +117,3 @@ def _some_digest(kind: str) -> str:
     types = get_types_from_msg("", kind)
     store.register(types)
     return store.hash_rihs01(next(iter(types)))  # rosbags changes the names of service types
-
-
-def _require_standard_fields(store: Typestore, kind: str) -> None:
-    """A damaged definition can still be parsed, with fields that nobody can find by name.
-
-    The standard is Humble's, the oldest supported: later distributions only added fields.
-
-    Raises:
-        ValueError: a field of the standard type is missing, here or in a type within.
-    """
-    standard = _standard_store().fielddefs
-    if kind not in standard:
-        return  # of the user's own: nothing to compare with
-    held = dict(store.fielddefs[kind][1])
-    for name, field in standard[kind][1]:
-        within = _message_within(field)
-        if name not in held or _message_within(held[name]) != within:
-            raise ValueError(f"its definition of {kind} lacks the standard field {name!r}")
-        if within is not None:
-            _require_standard_fields(store, within)
-
-
-def _message_within(field: Any) -> str | None:
-    """The message type of a field, or of the elements of an array; None for plain values."""
-    node, inner = field
-    if node in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-        node, inner = inner[0]
-    return str(inner) if node is Nodetype.NAME else None
-
-
-@cache
-def _standard_store() -> Typestore:
-    return get_typestore(Stores.ROS2_HUMBLE)

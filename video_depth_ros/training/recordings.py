@@ -9,6 +9,7 @@ Bonn, Sintel, NYUv2) are left out on purpose: what was trained on them cannot be
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from video_depth_ros.training.clips import Clip, save_clip, stacked
 from video_depth_ros.training.datasets import reduced
 from video_depth_ros.training.targets import MIN_VALID
 
+_LOG = logging.getLogger(__name__)
 LOOK = "recording"  # the format is recognised by looking at the path
 FORMATS = (LOOK, *IMPORT_FORMATS, "bag")
 MAX_HEIGHT = 480  # as of the data sets: larger images are reduced to it
@@ -57,6 +59,8 @@ def kept(name: str, path: Path, frames: int, cache: Path) -> Path:
     count = longest = 0
     for video in find_videos(path, layout, protocol="default"):
         longest = max(longest, video.frame_count)
+        if assumed := getattr(video.sequence, "assumed", ""):
+            _LOG.warning("%s: %s", video.name, assumed)
         for clip in _runs(video, frames):
             save_clip(folder / f"clip_{count:06d}.npz", clip)
             count += 1

@@ -15,7 +15,7 @@ Others record in this layout, too. The data set's own are those whose camera-int
 recording may look the same), but for JPEG colour with a camera given by the user: the data set is
 published as PNG. Any other camera-intrinsics.txt is taken for the one camera of a registered
 recording: it describes the colour images in their size, and depth and poses are the colour
-camera's, as they are. Without either nobody knows the camera.
+camera's, as they are. Without either the camera is not known, as of a video.
 """
 
 from __future__ import annotations
@@ -136,58 +136,51 @@ class SevenScenes(SequenceReader):
         return depth_seen(self.camera, _T_COLOUR_DEPTH, points)
 
     def _is_own(self, width: int, height: int, camera_given: bool) -> bool:
-        """Whether it is a recording of the data set itself.
-
-        Raises:
-            RecordingError: its camera, but images of another size.
-        """
-        full_size = (width, height) == (_DEPTH.width, _DEPTH.height)
-        file = self._intrinsics()
-        if file is None:
-            as_published = self._files[0].suffix.lower() == ".png"
-            if not full_size or (camera_given and not as_published):
-                return False
-            self.assumed = (
-                f"640x480 px and no {_INTRINSICS}: taken for a recording of 7-Scenes itself, "
-                "depth and poses are moved to its colour camera; if it is none, write "
-                f"{_INTRINSICS} (3x3) of its colour images into the folder"
-            )
-            return True
-        K = read_matrix(file, (3, 3))
-        stated = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
-        own = (_DEPTH.fx, _DEPTH.fy, _DEPTH.cx, _DEPTH.cy)
-        if not np.allclose(stated, own, rtol=0.0, atol=_SAME_PX):
+        """Whether it is a recording of the data set itself."""
+        if (width, height) != (_DEPTH.width, _DEPTH.height):
             return False
-        if not full_size:
-            raise RecordingError(
-                f"{file} is 7-Scenes' own, of 640x480 px, but {self._files[0]} has "
-                f"{width}x{height} px; import the original images, or write the camera of these "
-                "into the file if depth is registered to them"
-            )
+        file = self._intrinsics()
+        if file is not None:
+            return _says_own(file)
+        as_published = self._files[0].suffix.lower() == ".png"
+        if camera_given and not as_published:
+            return False
+        self.assumed = (
+            f"640x480 px and no {_INTRINSICS}: taken for a recording of 7-Scenes itself, depth "
+            f"and poses are moved to its colour camera; if it is none, write {_INTRINSICS} (3x3) "
+            "of its colour images into the folder"
+        )
         return True
 
-    def _camera(self, width: int, height: int) -> Camera:
-        """The colour camera.
-
-        Raises:
-            RecordingError: the source does not say it.
-        """
+    def _camera(self, width: int, height: int) -> Camera | None:
+        """The colour camera; None, and said to the user, where the source does not tell it."""
         if self._apart:
             return _COLOUR
         file = self._intrinsics()
-        if file is None:
-            raise RecordingError(
-                f"{self.path}: expected {_INTRINSICS}, or images of 640x480 px as 7-Scenes itself "
-                f"has, got {self._files[0].name} of {width}x{height} px: nobody knows the "
-                "camera; give --camera FX,FY,CX,CY (evaluate: --intrinsics), or write "
-                f"{_INTRINSICS} (3x3; for a copy of 7-Scenes 585 0 320 0 585 240 0 0 1)"
-            )
-        return camera_from_matrix(read_matrix(file, (3, 3)), width, height)
+        if file is not None and not _says_own(file):
+            return camera_from_matrix(read_matrix(file, (3, 3)), width, height)
+        why = f"no {_INTRINSICS}"
+        if file is not None:
+            why = f"{_INTRINSICS} is 7-Scenes' own, of 640x480 px"
+        self.assumed = (
+            f"{why}, and images of {width}x{height} px: depth is taken as it is, the camera is "
+            "not known, there will be no camera_info; give --camera FX,FY,CX,CY (evaluate: "
+            f"--intrinsics), or write {_INTRINSICS} (3x3) of these images"
+        )
+        return None
 
     def _intrinsics(self) -> Path | None:
         """The file that says the camera, of the sequence or of the scene above it."""
         files = (folder / _INTRINSICS for folder in (self.path, self.path.parent))
         return next((file for file in files if file.exists()), None)
+
+
+def _says_own(file: Path) -> bool:
+    """Whether the file holds the camera of the data set."""
+    K = read_matrix(file, (3, 3))
+    stated = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    own = (_DEPTH.fx, _DEPTH.fy, _DEPTH.cx, _DEPTH.cy)
+    return bool(np.allclose(stated, own, rtol=0.0, atol=_SAME_PX))
 
 
 def _colour_files(path: Path) -> list[Path]:
