@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of fast topics are taken in batches.
 
-To wake up for one message costs an executor of rclpy as much time as to take a dozen: it builds
+To wake up for a message costs an executor of rclpy several times as much as to take it: it builds
 its wait set anew each time. An IMU sends hundreds a second.
 """
 
